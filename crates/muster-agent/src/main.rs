@@ -1,0 +1,2 @@
+//! The muster-agent executable.
+fn main() {}

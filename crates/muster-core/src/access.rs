@@ -1,0 +1,216 @@
+//! Who may do what: the documented permissions, the roles made of them, and the
+//! table of every operation.
+
+/// What a user may be allowed to do in a fleet. Seeing a fleet needs no
+/// permission of its own: a role in it is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Permission {
+    /// Create, rename and delete groups.
+    ManageGroups,
+    /// Create and modify remote commands.
+    EditRemoteCommands,
+    /// Create update flows, deploy them, abort deployments.
+    Deploy,
+    /// Change devices: their details, tags, apps, group and update trigger.
+    ModifyDevices,
+    /// Register devices, and move them between fleets.
+    RegisterAndMoveDevices,
+    /// Open terminals and port tunnels.
+    RemoteAccess,
+    /// Run remote commands.
+    RunRemoteCommands,
+}
+
+impl Permission {
+    /// Every permission.
+    pub const ALL: [Self; 7] = [
+        Self::ManageGroups,
+        Self::EditRemoteCommands,
+        Self::Deploy,
+        Self::ModifyDevices,
+        Self::RegisterAndMoveDevices,
+        Self::RemoteAccess,
+        Self::RunRemoteCommands,
+    ];
+
+    /// How the permission is stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ManageGroups => "manage_groups",
+            Self::EditRemoteCommands => "edit_remote_commands",
+            Self::Deploy => "deploy",
+            Self::ModifyDevices => "modify_devices",
+            Self::RegisterAndMoveDevices => "register_and_move_devices",
+            Self::RemoteAccess => "remote_access",
+            Self::RunRemoteCommands => "run_remote_commands",
+        }
+    }
+
+    /// The permission of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|permission| permission.as_str() == name)
+    }
+}
+
+/// Roles that every account has from the start. An administrator needs none.
+pub const BUILT_IN_ROLES: [(&str, &[Permission]); 2] = [
+    ("viewer", &[]),
+    (
+        "operator",
+        &[Permission::Deploy, Permission::ModifyDevices, Permission::RemoteAccess, Permission::RunRemoteCommands],
+    ),
+];
+
+/// What a caller must bear for an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing.
+    None,
+    /// An account token in the body (API v1).
+    UserToken,
+    /// An access token in the `Authorization` header (API v2).
+    AccessToken,
+    /// A pairing token.
+    PairingToken,
+    /// The private key of a device.
+    DeviceKey,
+}
+
+/// What a caller must be allowed, in the fleet that is acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// The credential alone.
+    Credential,
+    /// Any role in the fleet.
+    View,
+    /// A role with this permission.
+    Fleet(Permission),
+    /// An administrator of the account.
+    Admin,
+}
+
+/// Declares every operation of the server in one table: the router, the access
+/// checks, the OpenAPI document and `docs/access.md` are held against it.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident, $method:literal $path:literal, $credential:ident, $requirement:expr;)*) => {
+        /// Everything that a caller can ask of the server.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Operation {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Operation {
+            /// Every operation, in the order of the published table.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, which is its `operationId` and its action in the audit log.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// Its HTTP method.
+            pub const fn method(self) -> &'static str {
+                match self { $(Self::$name => $method,)* }
+            }
+
+            /// Its path.
+            pub const fn path(self) -> &'static str {
+                match self { $(Self::$name => $path,)* }
+            }
+
+            /// What a caller must bear.
+            pub const fn credential(self) -> Credential {
+                match self { $(Self::$name => Credential::$credential,)* }
+            }
+
+            /// What a caller must be allowed.
+            pub const fn requirement(self) -> Requirement {
+                match self { $(Self::$name => $requirement,)* }
+            }
+        }
+    };
+}
+
+use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices};
+use Requirement::{Credential as Bearer, Fleet, View};
+
+operations! {
+    /// Take a tag off every device that a filter matches.
+    DeleteDeviceTags, "DELETE" "/v1/device_tags", UserToken, Fleet(ModifyDevices);
+    /// Take an app off every device that a filter matches.
+    DeleteDeviceApps, "DELETE" "/v1/device_apps", UserToken, Fleet(ModifyDevices);
+    /// Details of one or many devices.
+    GetDevicesDetails, "GET" "/v1/devices_details", UserToken, View;
+    /// Change the details of one device.
+    ChangeDevicesDetails, "POST" "/v1/devices_details", UserToken, Fleet(ModifyDevices);
+    /// Whether one device is online.
+    GetDeviceState, "GET" "/v1/get_device_state", UserToken, View;
+    /// Which devices are online.
+    GetDevicesState, "GET" "/v1/get_devices_state", UserToken, View;
+    /// Hold a device's updates back, or let them through.
+    SetUpdateTrigger, "POST" "/v1/set_update_trigger", UserToken, Fleet(ModifyDevices);
+
+    /// A fleet's devices, page by page.
+    ListDevices, "GET" "/api/v2/{project_key}/devices", AccessToken, View;
+    /// One device.
+    GetDevice, "GET" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, View;
+    /// Change one device.
+    PatchDevice, "PATCH" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, Fleet(ModifyDevices);
+    /// Move a device into another fleet.
+    MoveDevice, "POST" "/api/v2/{project_key}/devices/{device_uuid}/move", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Create update flows from a YAML document.
+    CreateUpdateFlows, "POST" "/api/v2/{project_key}/update-flows", AccessToken, Fleet(Deploy);
+    /// A fleet's update flows, page by page.
+    ListUpdateFlows, "GET" "/api/v2/{project_key}/update-flows", AccessToken, View;
+    /// The YAML document of an update flow.
+    GetUpdateFlow, "GET" "/api/v2/{project_key}/update-flows/{update_flow_uuid}", AccessToken, View;
+    /// Deploy an update flow to every device that a filter matches.
+    CreateDeployment, "POST" "/api/v2/{project_key}/deployments", AccessToken, Fleet(Deploy);
+    /// A fleet's deployments, page by page.
+    ListDeployments, "GET" "/api/v2/{project_key}/deployments", AccessToken, View;
+    /// One deployment.
+    GetDeployment, "GET" "/api/v2/{project_key}/deployments/{deployment_uuid}", AccessToken, View;
+    /// Where each device of a deployment stands.
+    ListDeploymentDevices, "GET" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices", AccessToken, View;
+    /// Where one device of a deployment stands, with its steps.
+    GetDeploymentDevice, "GET" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}", AccessToken, View;
+    /// Abort a deployment.
+    AbortDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/abort", AccessToken, Fleet(Deploy);
+    /// Abort a deployment on one device.
+    AbortDeploymentDevice, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}/abort", AccessToken, Fleet(Deploy);
+    /// Create a group in a fleet.
+    CreateGroup, "POST" "/api/v2/{project_key}/groups", AccessToken, Fleet(ManageGroups);
+    /// Create an app in the account.
+    CreateApp, "POST" "/api/v2/{project_key}/apps", AccessToken, Fleet(ModifyDevices);
+
+    /// Enrol a device with a pairing token.
+    EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;
+    /// The control link of a device.
+    OpenControlLink, "GET" "/link/v1/control", DeviceKey, Bearer;
+
+    /// Whether the server can serve.
+    GetHealth, "GET" "/healthz", None, Bearer;
+    /// The OpenAPI document.
+    GetOpenapi, "GET" "/api/openapi.json", None, Bearer;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_places_are_unique() {
+        let names: HashSet<_> = Operation::ALL.iter().map(|op| op.name()).collect();
+        let places: HashSet<_> = Operation::ALL.iter().map(|op| (op.method(), op.path())).collect();
+        assert_eq!((names.len(), places.len()), (Operation::ALL.len(), Operation::ALL.len()));
+    }
+
+    #[test]
+    fn permissions_round_trip() {
+        for permission in Permission::ALL {
+            assert_eq!(Permission::from_name(permission.as_str()), Some(permission));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Words and rules of a device fleet, without I/O.
+//!
+//! Everything here is pure: values in, values out. The clock and the source of
+//! randomness are parameters, so that every rule can be tested at any moment.
+//!
+//! Reading order:
+//!
+//! * [`clock`], [`ids`], [`names`], [`token`]: the words;
+//! * [`invalid`]: how a bad word is refused;
+//! * [`limits`]: every bound, named with its unit;
+//! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
+//! * [`flow`]: what an update does;
+//! * [`target`]: how one device goes through one deployment;
+//! * [`access`]: who may do what.
+
+pub mod access;
+pub mod clock;
+pub mod filter;
+pub mod flow;
+pub mod ids;
+pub mod invalid;
+pub mod limits;
+pub mod names;
+pub mod patch;
+pub mod target;
+pub mod token;

@@ -1,0 +1,72 @@
+//! Every bound, named with its unit. What an operator may change stands in the
+//! server's configuration, which takes its defaults from here.
+
+use std::time::Duration;
+
+/// Longest name of a device, group, tag, app, flow, fleet or user.
+pub const NAME_CHARS_MAX: usize = 255;
+/// Longest project key.
+pub const PROJECT_KEY_CHARS_MAX: usize = 32;
+/// Longest description, comment or postal address.
+pub const TEXT_CHARS_MAX: usize = 4_096;
+/// Longest version of an app or an agent.
+pub const VERSION_CHARS_MAX: usize = 128;
+
+/// Largest request body.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Most groups, and most filters, in one device filter.
+pub const FILTER_ITEMS_MAX: usize = 100;
+/// Most operations in one PATCH, and most tags or apps in one operation.
+pub const PATCH_ITEMS_MAX: usize = 1_000;
+
+/// Page of API v1 when the caller names none.
+pub const V1_PAGE_DEFAULT: u64 = 20;
+/// Largest page of API v1.
+pub const V1_PAGE_MAX: u64 = 50;
+/// Page of API v2 when the caller names none.
+pub const V2_PAGE_DEFAULT: u64 = 100;
+/// Largest page of API v2.
+pub const V2_PAGE_MAX: u64 = 1_000;
+/// Most tags that v2's device list shows for one device.
+pub const LISTED_TAGS_MAX: usize = 100;
+/// How many of a device's newest updates the APIs show.
+pub const SHOWN_UPDATES_MAX: u64 = 5;
+
+/// Most flows in one document.
+pub const FLOWS_MAX: usize = 50;
+/// Most steps in one flow.
+pub const FLOW_STEPS_MAX: usize = 100;
+/// Most inputs of one document.
+pub const FLOW_INPUTS_MAX: usize = 100;
+/// Longest value given for an input.
+pub const INPUT_VALUE_CHARS_MAX: usize = 32_768;
+
+/// Kept of each output stream of a step; what lies between head and tail is left out.
+pub const STEP_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// How long a step may run unless its flow says otherwise.
+pub const STEP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// The longest time limit that a flow may ask for.
+pub const STEP_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// From the signal that ends a step's processes to the one that they cannot ignore.
+pub const STEP_KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a device may stay pending in a deployment.
+pub const PENDING_DEADLINE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Added to the sum of a flow's step limits: starting, reporting, reconnecting.
+pub const RUN_DEADLINE_SLACK: Duration = Duration::from_secs(60 * 60);
+/// How long a device may take to confirm an abort.
+pub const ABORT_DEADLINE: Duration = Duration::from_secs(60 * 60);
+
+/// Time between two keepalives of a device, unless its fleet says otherwise.
+pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
+/// The shortest time between two keepalives that a fleet may ask for.
+pub const HEARTBEAT_MIN: Duration = Duration::from_secs(5);
+/// A device is offline when this many heartbeats have been missed.
+pub const HEARTBEATS_MISSED_MAX: u32 = 3;
+
+/// Largest message on the control link, in either direction.
+pub const LINK_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// How long either side waits for the other's part of the handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Network addresses, and MAC addresses, that a device may report.
+pub const ADDRESSES_MAX: usize = 32;

@@ -1,0 +1,239 @@
+//! Names that people give, each with its own type, so that an unchecked string
+//! can never reach a rule or a query.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::invalid::{Invalid, quoted};
+use crate::limits::{NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX};
+
+/// Declares a checked piece of text.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text`; the refusal says what is wrong and shows the value.
+            pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
+                let text = text.into();
+                let check: fn(&str) -> Result<(), String> = $check;
+                match check(&text) {
+                    Ok(()) => Ok(Self(text)),
+                    Err(problem) => Err(Invalid::new("", format!("{} {problem}", quoted(&text)))),
+                }
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The name as an owned string.
+            pub fn into_string(self) -> String {
+                self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                Self::parse(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+checked_text!(
+    /// The name of an account.
+    AccountName, name
+);
+checked_text!(
+    /// The name with which a user logs in.
+    UserName, name
+);
+checked_text!(
+    /// The short name of a fleet in the paths of API v2: starts with a letter,
+    /// then lower-case letters and digits, 2 to 32 characters.
+    ProjectKey, project_key
+);
+checked_text!(
+    /// The name of a fleet; "project name" in API v1.
+    FleetName, name
+);
+checked_text!(
+    /// The name of a group of devices, unique in its fleet.
+    GroupName, name
+);
+checked_text!(
+    /// The name of a device. Not unique.
+    DeviceName, name
+);
+checked_text!(
+    /// The name of an app, unique in its account.
+    AppName, name
+);
+checked_text!(
+    /// A version of an app or of an agent.
+    Version, version
+);
+checked_text!(
+    /// The name of an update flow. Not unique.
+    FlowName, name
+);
+checked_text!(
+    /// The name of a step, shown in reports.
+    StepName, name
+);
+checked_text!(
+    /// Free text of a person: a description, a comment, a postal address. May be empty.
+    Text, text
+);
+checked_text!(
+    /// A tag as API v1 and v2 name it; see [`Tag`] for its two halves.
+    TagName, name
+);
+
+fn name(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    bounded(text, NAME_CHARS_MAX, char::is_control)
+}
+
+fn version(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    bounded(text, VERSION_CHARS_MAX, char::is_control)
+}
+
+fn text(text: &str) -> Result<(), String> {
+    bounded(text, TEXT_CHARS_MAX, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
+fn project_key(text: &str) -> Result<(), String> {
+    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase());
+    let is_plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if starts_well && is_plain && (2..=PROJECT_KEY_CHARS_MAX).contains(&text.len()) {
+        return Ok(());
+    }
+    Err(format!(
+        "is not a project key: a letter, then lower-case letters and digits, 2 to {PROJECT_KEY_CHARS_MAX} in all"
+    ))
+}
+
+fn bounded(text: &str, chars_max: usize, is_forbidden: impl Fn(char) -> bool) -> Result<(), String> {
+    let chars = text.chars().count();
+    if chars > chars_max {
+        return Err(format!("is too long: {chars} characters, at most {chars_max} are allowed"));
+    }
+    match text.chars().find(|c| is_forbidden(*c)) {
+        Some(c) => Err(format!("holds the control character U+{:04X}", u32::from(c))),
+        None => Ok(()),
+    }
+}
+
+/// A tag in the account's one catalogue: a key and a value that may be empty.
+///
+/// Its Connect name is the key when the value is empty, else `key=value`. A name
+/// is split at its first `=` when both sides are non-empty, so each name means
+/// one pair and each pair has one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag {
+    /// Never empty.
+    pub key: String,
+    /// Empty for a plain tag.
+    pub value: String,
+}
+
+impl From<&TagName> for Tag {
+    fn from(name: &TagName) -> Self {
+        match name.as_str().split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                Self { key: key.to_owned(), value: value.to_owned() }
+            }
+            _ => Self { key: name.as_str().to_owned(), value: String::new() },
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if self.value.is_empty() { Ok(()) } else { write!(f, "={}", self.value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn refuses_bad_names_and_says_why() {
+        for (text, why) in [
+            ("", "is empty"),
+            (" \u{a0}", "is empty"),
+            ("a\u{0}", "U+0000"),
+            ("a\nb", "U+000A"),
+            (&"é".repeat(256), "256 characters, at most 255"),
+        ] {
+            let refusal = DeviceName::parse(text).unwrap_err().to_string();
+            assert!(refusal.contains(why), "{refusal}");
+        }
+        assert!(DeviceName::parse("'; DROP TABLE devices; --").is_ok(), "odd, but a name");
+    }
+
+    #[test]
+    fn text_may_have_lines_but_no_nul() {
+        assert!(Text::parse("").is_ok());
+        assert!(Text::parse("two\nlines\t").is_ok());
+        assert!(Text::parse("\u{0}").is_err());
+    }
+
+    #[test]
+    fn project_keys_follow_the_documented_form() {
+        for good in ["ab", "demo", "a1234567890123456789012345678901"] {
+            assert!(ProjectKey::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "1a", "Demo", "de-mo", "a12345678901234567890123456789012", "démo"] {
+            assert!(ProjectKey::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tag_splits_at_the_first_equals_sign() {
+        let tag = |name: &str| Tag::from(&TagName::parse(name).unwrap());
+        assert_eq!(tag("London"), Tag { key: "London".into(), value: String::new() });
+        assert_eq!(tag("site=a=b"), Tag { key: "site".into(), value: "a=b".into() });
+        assert_eq!(tag("=b"), Tag { key: "=b".into(), value: String::new() });
+        assert_eq!(tag("a="), Tag { key: "a=".into(), value: String::new() });
+    }
+
+    proptest! {
+        #[test]
+        fn name_and_pair_map_one_to_one(name in "[a-c= ]{1,6}") {
+            prop_assume!(!name.trim().is_empty());
+            let tag = Tag::from(&TagName::parse(name.clone()).unwrap());
+            prop_assert_eq!(tag.to_string(), name);
+        }
+    }
+}

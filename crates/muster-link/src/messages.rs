@@ -1,0 +1,288 @@
+//! The messages of the control link.
+
+use std::fmt;
+use std::str::FromStr;
+
+use muster_core::flow::Flow;
+use muster_core::flow::inputs::InputValues;
+use muster_core::ids::{DeploymentUuid, DeviceUuid};
+use muster_core::invalid::{Invalid, quoted};
+use muster_core::limits::{ADDRESSES_MAX, NAME_CHARS_MAX, VERSION_CHARS_MAX};
+use muster_core::target::RunEvent;
+use serde::{Deserialize, Serialize};
+
+use crate::handshake::Nonce;
+
+/// From the server to a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToDevice {
+    /// The first message: what the device must sign. Since version 1.
+    Challenge {
+        /// To be signed.
+        nonce: Nonce,
+        /// The server's version of the protocol.
+        protocol: u32,
+    },
+    /// The device is known and its signature right. Since version 1.
+    Welcome {
+        /// Number of this connection of the device; higher than any before.
+        epoch: i64,
+        /// Time between two keepalives, in milliseconds.
+        heartbeat_ms: u64,
+    },
+    /// The device may not connect; the connection ends. Since version 1.
+    Refused {
+        /// For the agent.
+        code: RefusedCode,
+        /// For a person.
+        message: String,
+    },
+    /// Time between two keepalives, in milliseconds, from now on. Since version 1.
+    Heartbeat {
+        /// Milliseconds.
+        heartbeat_ms: u64,
+    },
+    /// Run a flow. May be repeated; the device knows the run by its id. Since version 1.
+    Run(Instruction),
+    /// Stop a run, and restore what its flow says. May be repeated, and may be the
+    /// first that a device hears of the run; it answers with a report that the
+    /// run is over. Since version 1.
+    Abort {
+        /// The run.
+        run: RunId,
+    },
+    /// Every report of the run up to `seq` is stored and need not be repeated. Since version 1.
+    Ack {
+        /// The run.
+        run: RunId,
+        /// Number of the last stored report.
+        seq: i64,
+    },
+    /// A message of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a device may not connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedCode {
+    /// No such device, or its key does not match. Trying again is of no use
+    /// until a person has looked.
+    NotRecognised,
+    /// The server cannot serve at the moment: try again later.
+    Unavailable,
+    /// A reason of a later version: try again later.
+    #[serde(other)]
+    Other,
+}
+
+/// From a device to the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToServer {
+    /// The answer to the challenge. Since version 1.
+    Hello {
+        /// Who the device is.
+        device_uuid: DeviceUuid,
+        /// Its signature over the nonce and its uuid, in base64.
+        signature: String,
+        /// The device's version of the protocol.
+        protocol: u32,
+        /// What it knows of itself.
+        facts: Facts,
+    },
+    /// The device lives. Since version 1.
+    Keepalive {
+        /// How it is.
+        metrics: Metrics,
+        /// What it knows of itself, when that has changed since the last time.
+        #[serde(default)]
+        facts: Option<Facts>,
+    },
+    /// Something happened in a run; repeated until acknowledged. Since version 1.
+    Report {
+        /// The run.
+        run: RunId,
+        /// Number of the report in its run, from 1, without gaps.
+        seq: i64,
+        /// What happened.
+        event: RunEvent,
+    },
+    /// A message of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One deployment on one device, as the device is told of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instruction {
+    /// Names the run for ever.
+    pub run: RunId,
+    /// What to do.
+    pub flow: Flow,
+    /// What the flow's inputs stand for.
+    #[serde(default)]
+    pub inputs: InputValues,
+}
+
+/// Names one run of a deployment on a device: the deployment, and which attempt it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId {
+    /// The deployment.
+    pub deployment: DeploymentUuid,
+    /// From 1.
+    pub attempt: u32,
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.deployment, self.attempt)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parsed = text.split_once('.').and_then(|(deployment, attempt)| {
+            Some(Self { deployment: deployment.parse().ok()?, attempt: attempt.parse().ok().filter(|n| *n > 0)? })
+        });
+        // A run id names a folder on the device, so only the one spelling will do.
+        parsed
+            .filter(|run| run.to_string() == text)
+            .ok_or_else(|| Invalid::new("", format!("{} is not the id of a run", quoted(text))))
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(run: RunId) -> Self {
+        run.to_string()
+    }
+}
+
+/// How a device is. Every figure may be absent on a device that cannot tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// Share of the processors in use since the last keepalive, 0 to 100.
+    pub cpu_percent: Option<f64>,
+    /// Share of the memory in use, 0 to 100.
+    pub ram_percent: Option<f64>,
+    /// Used bytes of the file system that holds the agent's state.
+    pub disk_used_bytes: Option<i64>,
+    /// Size of that file system in bytes.
+    pub disk_size_bytes: Option<i64>,
+}
+
+impl Metrics {
+    /// The same figures, without those that cannot be.
+    #[must_use]
+    pub fn plausible(self) -> Self {
+        let percent = |value: Option<f64>| value.filter(|p| (0.0..=100.0).contains(p));
+        let bytes = |value: Option<i64>| value.filter(|b| *b >= 0);
+        Self {
+            cpu_percent: percent(self.cpu_percent),
+            ram_percent: percent(self.ram_percent),
+            disk_used_bytes: bytes(self.disk_used_bytes),
+            disk_size_bytes: bytes(self.disk_size_bytes),
+        }
+    }
+}
+
+/// What a device knows of itself and seldom changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Host name.
+    pub hostname: String,
+    /// Operating system, as its `os-release` names it.
+    pub os: String,
+    /// Processor architecture, as `uname -m` names it.
+    pub arch: String,
+    /// The device's own addresses, the one that reaches the server first.
+    pub ip_addresses: Vec<String>,
+    /// Hardware addresses of its network interfaces, in lower case.
+    pub mac_addresses: Vec<String>,
+}
+
+impl Facts {
+    /// The same facts in a form that may be stored: bounded, without control characters.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        clean(&mut self.agent_version, VERSION_CHARS_MAX);
+        for text in [&mut self.hostname, &mut self.os, &mut self.arch] {
+            clean(text, NAME_CHARS_MAX);
+        }
+        for list in [&mut self.ip_addresses, &mut self.mac_addresses] {
+            list.truncate(ADDRESSES_MAX);
+            list.iter_mut().for_each(|address| clean(address, NAME_CHARS_MAX));
+        }
+        self
+    }
+}
+
+fn clean(text: &mut String, chars_max: usize) {
+    *text = text.chars().filter(|c| !c.is_control()).take(chars_max).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_later_version_says_is_ignored() {
+        let message: ToDevice = serde_json::from_value(json!({"type": "dance", "tempo": 3})).unwrap();
+        assert_eq!(message, ToDevice::Unknown);
+        let refused = json!({"type": "refused", "code": "full_moon", "message": "", "more": 1});
+        let refused: ToDevice = serde_json::from_value(refused).unwrap();
+        assert!(matches!(refused, ToDevice::Refused { code: RefusedCode::Other, .. }));
+    }
+
+    #[test]
+    fn reports_have_a_stable_shape() {
+        let run: RunId = "dp-1a2b-3c4d.1".parse().unwrap();
+        let report = ToServer::Report { run, seq: 1, event: RunEvent::Accepted };
+        let shape = json!({"type": "report", "run": "dp-1a2b-3c4d.1", "seq": 1, "event": {"event": "accepted"}});
+        assert_eq!(serde_json::to_value(&report).unwrap(), shape);
+        assert_eq!(serde_json::from_value::<ToServer>(shape).unwrap(), report);
+    }
+
+    #[test]
+    fn a_run_id_cannot_name_another_folder() {
+        for text in
+            ["", "dp-1a2b-3c4d", "dp-1a2b-3c4d.0", "dp-1a2b-3c4d.01", "dp-1a2b-3c4d.+1", "../x.1", "dp-1a2b-3c4d.1/.."]
+        {
+            assert!(text.parse::<RunId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_device_sends_is_bounded() {
+        let facts =
+            Facts { hostname: "a\0".repeat(1_000), mac_addresses: vec![String::new(); 1_000], ..Facts::default() };
+        let facts = facts.bounded();
+        assert_eq!((facts.hostname.len(), facts.mac_addresses.len()), (NAME_CHARS_MAX, ADDRESSES_MAX));
+        let metrics = Metrics {
+            cpu_percent: Some(f64::NAN),
+            ram_percent: Some(101.0),
+            disk_used_bytes: Some(-1),
+            disk_size_bytes: None,
+        };
+        assert_eq!(metrics.plausible(), Metrics::default());
+    }
+}

@@ -1,0 +1,1 @@
+//! HTTP faces, device sessions and the deployment engine.

@@ -1,0 +1,2 @@
+//! The muster executable.
+fn main() {}
