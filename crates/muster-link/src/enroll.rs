@@ -5,7 +5,7 @@ use muster_core::names::{DeviceName, GroupName};
 use muster_core::token::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::handshake::PublicKey;
+use crate::handshake::{Identity, PublicKey};
 use crate::messages::Facts;
 
 /// Body of `POST /link/v1/enroll`. Since version 1.
@@ -18,6 +18,8 @@ pub struct EnrollRequest {
     pub pairing_token: Secret,
     /// The public half of the key that the device made for itself.
     pub public_key: PublicKey,
+    /// Proof that the device holds the other half.
+    pub proof: String,
     /// The device's name; the server makes one from the host name when it is absent.
     #[serde(default)]
     pub name: Option<DeviceName>,
@@ -26,6 +28,19 @@ pub struct EnrollRequest {
     pub group: Option<GroupName>,
     /// What the device knows of itself.
     pub facts: Facts,
+}
+
+impl EnrollRequest {
+    /// A request of the device that holds `identity`.
+    pub fn new(identity: &Identity, pairing_token: Secret, facts: Facts) -> Self {
+        let proof = identity.prove_enrollment(&pairing_token);
+        Self { pairing_token, public_key: identity.public_key(), proof, name: None, group: None, facts }
+    }
+
+    /// Whether its sender holds the secret half of its key.
+    pub fn is_proven(&self) -> bool {
+        self.public_key.proves_enrollment(&self.pairing_token, &self.proof)
+    }
 }
 
 /// Answer to [`EnrollRequest`]. Since version 1.

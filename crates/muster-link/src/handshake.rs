@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use muster_core::ids::DeviceUuid;
+use muster_core::token::Secret;
 use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,13 @@ impl Nonce {
     pub fn random(rng: &mut impl CryptoRng) -> Self {
         Self(BASE64_STANDARD.encode(rng.random::<[u8; NONCE_BYTES]>()))
     }
+}
+
+/// Keeps a signature of an enrolment from meaning anything elsewhere.
+const ENROLL_CONTEXT: &[u8] = b"muster enrolment v1\0";
+
+fn enrolled_bytes(pairing_token: &Secret) -> Vec<u8> {
+    [ENROLL_CONTEXT, pairing_token.hash().as_str().as_bytes()].concat()
 }
 
 fn signed_bytes(nonce: &Nonce, device: &DeviceUuid) -> Vec<u8> {
@@ -64,6 +72,15 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Proof, for an enrolment with that pairing token, that the enrolling device
+    /// holds the secret half: without it, whoever has the token could enrol again
+    /// as a device whose public key they know.
+    pub fn prove_enrollment(&self, pairing_token: &Secret) -> String {
+        BASE64_STANDARD.encode(self.0.sign(&enrolled_bytes(pairing_token)).to_bytes())
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({})", self.public_key().0)
@@ -83,9 +100,18 @@ impl PublicKey {
 
     /// Whether `signature` is this key's answer to `nonce` for `device`.
     pub fn verifies(&self, nonce: &Nonce, device: &DeviceUuid, signature: &str) -> bool {
+        self.signed(&signed_bytes(nonce, device), signature)
+    }
+
+    /// Whether `proof` is this key's [`Identity::prove_enrollment`].
+    pub fn proves_enrollment(&self, pairing_token: &Secret, proof: &str) -> bool {
+        self.signed(&enrolled_bytes(pairing_token), proof)
+    }
+
+    fn signed(&self, bytes: &[u8], signature: &str) -> bool {
         let signature = BASE64_STANDARD.decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
         let (Some(key), Some(signature)) = (verifying_key(&self.0), signature) else { return false };
-        key.verify_strict(&signed_bytes(nonce, device), &signature).is_ok()
+        key.verify_strict(bytes, &signature).is_ok()
     }
 }
 
@@ -130,6 +156,17 @@ mod tests {
         assert!(!identity.public_key().verifies(&nonce, &"d-1a2b-3c4e".parse().unwrap(), &signature));
         assert!(!other.public_key().verifies(&nonce, &device, &signature));
         assert!(!identity.public_key().verifies(&nonce, &device, "AAAA"));
+    }
+
+    #[test]
+    fn a_proof_holds_for_its_key_and_token_alone() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let (identity, other) = (Identity::random(&mut rng), Identity::random(&mut rng));
+        let token = Secret::received("mp_one");
+        let proof = identity.prove_enrollment(&token);
+        assert!(identity.public_key().proves_enrollment(&token, &proof));
+        assert!(!other.public_key().proves_enrollment(&token, &proof));
+        assert!(!identity.public_key().proves_enrollment(&Secret::received("mp_two"), &proof));
     }
 
     #[test]

@@ -1,1 +1,34 @@
-//! SQL for SQLite and PostgreSQL.
+//! The store: one function body for each query, run on SQLite and on PostgreSQL.
+//!
+//! [`Store`] is the handle. [`Store::read`] looks, [`Store::write`] changes, in a
+//! transaction that is repeated when another came in between. What can be asked
+//! is a method of [`Db`], in the file of its noun; what changes something is a
+//! method of [`Tx`].
+//!
+//! Reading order: [`db`], [`filter`] (the device filter as one `WHERE`), then the
+//! nouns. Row types stay inside; every query is one that both engines run, and
+//! one conformance suite is run on both.
+
+pub mod accounts;
+pub mod apps;
+pub mod audit;
+pub mod db;
+pub mod deployments;
+pub mod devices;
+pub mod dispatch;
+mod entities;
+pub mod error;
+pub mod filter;
+pub mod fleets;
+pub mod flows;
+mod migrations;
+pub mod presence;
+pub mod tags;
+pub mod targets;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod tokens;
+
+pub use db::{AsStoreError, Db, Location, Result, Store, Tx, secure_rng};
+pub use error::StoreError;
+pub use sea_orm::ConnectionTrait;

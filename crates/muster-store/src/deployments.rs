@@ -1,0 +1,213 @@
+//! Deployments: a flow sent to the devices that a filter matched.
+
+use std::time::Duration;
+
+use muster_core::clock::Timestamp;
+use muster_core::flow::inputs::InputValues;
+use muster_core::ids::{DeploymentUuid, RowId};
+use muster_core::target::{Target, TargetStatus};
+use sea_orm::sea_query::{Expr, Query};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::db::{Db, Result, Tx};
+use crate::entities::{deployments, devices, targets};
+use crate::error::StoreError;
+use crate::filter::{Matching, SetForm, column};
+
+/// A deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// The row; API v1's `update_id`.
+    pub id: RowId,
+    /// As every API names it.
+    pub uuid: String,
+    /// How it was made.
+    pub kind: DeploymentKind,
+    /// What a person said of it.
+    pub comment: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// How a deployment was made; the words of the Connect API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeploymentKind {
+    /// By a person in the console.
+    Manual,
+    /// Through an API.
+    Api,
+}
+
+impl DeploymentKind {
+    /// The word on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Api => "api-deployment",
+        }
+    }
+
+    fn from_word(word: &str) -> Self {
+        if word == Self::Manual.as_str() { Self::Manual } else { Self::Api }
+    }
+}
+
+/// A deployment to be made.
+#[derive(Clone, Debug)]
+pub struct NewDeployment {
+    /// The fleet.
+    pub fleet_id: RowId,
+    /// What is deployed.
+    pub flow_id: RowId,
+    /// How it is made.
+    pub kind: DeploymentKind,
+    /// What a person says of it.
+    pub comment: String,
+    /// The app and the version that a device has once it succeeded.
+    pub app: Option<(RowId, String)>,
+    /// What the flow's inputs stand for.
+    pub inputs: InputValues,
+    /// From a device's acceptance to its last report.
+    pub run_deadline: Duration,
+    /// How long a device may stay pending.
+    pub pending_deadline: Duration,
+    /// Who makes it.
+    pub created_by: String,
+}
+
+/// A deployment that has just been made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedDeployment {
+    /// As every API names it.
+    pub uuid: DeploymentUuid,
+    /// How many devices it has.
+    pub target_count: u64,
+}
+
+impl From<deployments::Model> for Deployment {
+    fn from(row: deployments::Model) -> Self {
+        Self {
+            id: row.id,
+            uuid: row.uuid,
+            kind: DeploymentKind::from_word(&row.kind),
+            comment: row.comment,
+            created_at: Timestamp::from_millis(row.created_at),
+        }
+    }
+}
+
+impl<C: ConnectionTrait> Db<C> {
+    /// The row of a deployment of that fleet.
+    pub async fn deployment_id(&self, fleet_id: RowId, uuid: &DeploymentUuid) -> Result<Option<RowId>> {
+        Ok(self.find_deployment(fleet_id, uuid).await?.map(|deployment| deployment.id))
+    }
+
+    /// A deployment of that fleet.
+    pub async fn find_deployment(&self, fleet_id: RowId, uuid: &DeploymentUuid) -> Result<Option<Deployment>> {
+        let query = deployments::Entity::find()
+            .filter(deployments::Column::Uuid.eq(uuid.as_str()))
+            .filter(deployments::Column::FleetId.eq(fleet_id));
+        Ok(query.one(&self.conn).await?.map(Deployment::from))
+    }
+
+    /// The next `limit` deployments of a fleet before the row `before`, newest
+    /// first, and whether there are more.
+    pub async fn deployments_page(
+        &self,
+        fleet_id: RowId,
+        before: Option<RowId>,
+        limit: u64,
+    ) -> Result<(Vec<Deployment>, bool)> {
+        let mut query = deployments::Entity::find()
+            .filter(deployments::Column::FleetId.eq(fleet_id))
+            .order_by_desc(deployments::Column::Id)
+            .limit(limit + 1);
+        if let Some(before) = before {
+            query = query.filter(deployments::Column::Id.lt(before));
+        }
+        let mut rows = query.all(&self.conn).await?;
+        let is_more = rows.len() as u64 > limit;
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok((rows.into_iter().map(Deployment::from).collect(), is_more))
+    }
+
+    /// How many deployments a fleet has had.
+    pub async fn deployments_count(&self, fleet_id: RowId) -> Result<u64> {
+        let query = deployments::Entity::find().filter(deployments::Column::FleetId.eq(fleet_id));
+        Ok(query.count(&self.conn).await?)
+    }
+}
+
+impl Tx {
+    /// Makes a deployment, with a pending target for every matching device, in a
+    /// fixed number of statements.
+    pub async fn insert_deployment(&self, new: &NewDeployment, matching: &Matching) -> Result<CreatedDeployment> {
+        let uuid = self.random(DeploymentUuid::random);
+        let id = self.next_id();
+        let inputs = serde_json::to_string(&new.inputs)
+            .map_err(|error| StoreError::Corrupt { table: "deployments", problem: error.to_string() })?;
+        let (app_id, app_version) = new.app.clone().unzip();
+        let row = deployments::Model {
+            id,
+            uuid: uuid.as_str().to_owned(),
+            fleet_id: new.fleet_id,
+            flow_id: new.flow_id,
+            kind: new.kind.as_str().to_owned(),
+            comment: new.comment.clone(),
+            app_id,
+            app_version: app_version.unwrap_or_default(),
+            inputs,
+            run_deadline_ms: i64::try_from(new.run_deadline.as_millis()).unwrap_or(i64::MAX),
+            created_by: new.created_by.clone(),
+            created_at: self.now().as_millis(),
+        };
+        deployments::Entity::insert(deployments::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
+        self.retire_latest(matching).await?;
+        let target_count = self.insert_targets(id, new.pending_deadline, matching).await?;
+        Ok(CreatedDeployment { uuid, target_count })
+    }
+
+    /// Whatever was the newest target of a matching device no longer is.
+    async fn retire_latest(&self, matching: &Matching) -> Result<()> {
+        targets::Entity::update_many()
+            .col_expr(targets::Column::IsLatest, Expr::value(false))
+            .filter(Expr::col(targets::Column::IsLatest))
+            .filter(targets::Column::DeviceId.in_subquery(matching.ids()))
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
+    async fn insert_targets(&self, deployment_id: RowId, pending: Duration, matching: &Matching) -> Result<u64> {
+        use targets::Column as T;
+        let first = Target::pending(self.now(), pending);
+        let never = Timestamp::NEVER.as_millis();
+        let row: [(T, Expr); 15] = [
+            (T::DeploymentId, Expr::value(deployment_id)),
+            (T::DeviceId, column(devices::Column::Id)),
+            (T::Attempt, Expr::value(1)),
+            (T::Status, Expr::value(TargetStatus::Pending.code())),
+            (T::ReasonCode, Expr::value("")),
+            (T::Reason, Expr::value("")),
+            (T::DispatchedEpoch, Expr::value(0_i64)),
+            (T::AbortEpoch, Expr::value(0_i64)),
+            (T::ReportedSeq, Expr::value(0_i64)),
+            (T::IsAbortRequested, Expr::value(false)),
+            (T::IsLatest, Expr::value(true)),
+            (T::CreatedAt, Expr::value(self.now().as_millis())),
+            (T::StartedAt, Expr::value(never)),
+            (T::FinishedAt, Expr::value(never)),
+            (T::DeadlineAt, Expr::value(first.deadline_at.as_millis())),
+        ];
+        let (columns, values): (Vec<T>, Vec<Expr>) = row.into_iter().unzip();
+        let matched =
+            Query::select().exprs(values).from(devices::Entity).cond_where(matching.condition(SetForm::In)).take();
+        let insert = Query::insert()
+            .into_table(targets::Entity)
+            .columns(columns)
+            .select_from(matched)
+            .map_err(|error| StoreError::Corrupt { table: "targets", problem: error.to_string() })?
+            .take();
+        Ok(self.conn.execute(&insert).await?.rows_affected())
+    }
+}

@@ -1,0 +1,462 @@
+//! Devices: looked up, listed page by page, enrolled, changed, moved.
+
+use muster_core::clock::Timestamp;
+use muster_core::ids::{DeviceUuid, RowId};
+use muster_core::invalid::Invalid;
+use muster_core::names::{AppName, DeviceName, GroupName, TagName, Version};
+use muster_core::patch::DeviceChange;
+use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, Order, Query, SelectStatement};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+
+use crate::db::{Db, Result, Tx};
+use crate::entities::{device_presence, devices, fleets, groups};
+use crate::error::StoreError;
+use crate::filter::{Matching, SetForm, column};
+use crate::fleets::Fleet;
+
+/// A device, with what it last said of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// The row; API v1's `device_id`.
+    pub id: RowId,
+    /// As every API names it.
+    pub uuid: String,
+    /// Whose it is.
+    pub account_id: RowId,
+    /// Its fleet.
+    pub fleet_id: RowId,
+    /// Its fleet's name; "project" in the Connect API.
+    pub fleet_name: String,
+    /// Its group.
+    pub group_name: String,
+    /// Its name.
+    pub name: String,
+    /// What a person says of it.
+    pub description: String,
+    /// Where it stands, as a person says.
+    pub address: String,
+    /// Degrees.
+    pub lat: Option<f64>,
+    /// Degrees.
+    pub lng: Option<f64>,
+    /// No new updates while this is set.
+    pub is_update_trigger_set: bool,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Hardware addresses.
+    pub mac_addresses: Vec<String>,
+    /// When it was enrolled.
+    pub registered_at: Timestamp,
+    /// When it was last heard of; its enrolment counts.
+    pub last_keepalive_at: Timestamp,
+    /// Online before that moment.
+    pub online_until_at: Timestamp,
+    /// The address it was last heard from.
+    pub device_ip: Option<String>,
+    /// 0 to 100.
+    pub cpu_percent: Option<f64>,
+    /// 0 to 100.
+    pub ram_percent: Option<f64>,
+    /// Used bytes of its disk.
+    pub disk_used_bytes: Option<i64>,
+    /// Size of its disk in bytes.
+    pub disk_size_bytes: Option<i64>,
+}
+
+impl Device {
+    /// Whether its link is up, or it was heard of lately.
+    pub fn is_online(&self, now: Timestamp) -> bool {
+        self.online_until_at > now
+    }
+}
+
+/// What enrols a device.
+#[derive(Clone, Debug)]
+pub struct NewDevice {
+    /// Its name.
+    pub name: DeviceName,
+    /// The row of its group, in the fleet it joins.
+    pub group_id: RowId,
+    /// The public half of its key, in base64.
+    pub public_key: String,
+    /// What it says of itself.
+    pub facts: DeviceFacts,
+}
+
+/// What a device says of itself and seldom changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Host name.
+    pub hostname: String,
+    /// Operating system.
+    pub os: String,
+    /// Processor architecture.
+    pub arch: String,
+    /// Its own addresses.
+    pub ip_addresses: Vec<String>,
+    /// Hardware addresses.
+    pub mac_addresses: Vec<String>,
+}
+
+/// What a server needs of a device to open its link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceKey {
+    /// The row.
+    pub id: RowId,
+    /// Its fleet.
+    pub fleet_id: RowId,
+    /// The public half of its key, in base64.
+    pub public_key: String,
+    /// Time between two keepalives in its fleet, in milliseconds.
+    pub heartbeat_ms: u64,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: i64,
+    uuid: String,
+    account_id: i64,
+    fleet_id: i64,
+    fleet_name: String,
+    group_name: String,
+    name: String,
+    description: String,
+    address: String,
+    lat: Option<f64>,
+    lng: Option<f64>,
+    is_update_trigger_set: bool,
+    agent_version: String,
+    mac_addresses: String,
+    registered_at: i64,
+    last_keepalive_at: i64,
+    online_until_at: i64,
+    device_ip: String,
+    cpu_percent: Option<f64>,
+    ram_percent: Option<f64>,
+    disk_used_bytes: Option<i64>,
+    disk_size_bytes: Option<i64>,
+}
+
+impl TryFrom<Row> for Device {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            mac_addresses: list(&row.mac_addresses)?,
+            id: row.id,
+            uuid: row.uuid,
+            account_id: row.account_id,
+            fleet_id: row.fleet_id,
+            fleet_name: row.fleet_name,
+            group_name: row.group_name,
+            name: row.name,
+            description: row.description,
+            address: row.address,
+            lat: row.lat,
+            lng: row.lng,
+            is_update_trigger_set: row.is_update_trigger_set,
+            agent_version: row.agent_version,
+            registered_at: Timestamp::from_millis(row.registered_at),
+            last_keepalive_at: Timestamp::from_millis(row.last_keepalive_at),
+            online_until_at: Timestamp::from_millis(row.online_until_at),
+            device_ip: Some(row.device_ip).filter(|ip| !ip.is_empty()),
+            cpu_percent: row.cpu_percent,
+            ram_percent: row.ram_percent,
+            disk_used_bytes: row.disk_used_bytes,
+            disk_size_bytes: row.disk_size_bytes,
+        })
+    }
+}
+
+fn list(json: &str) -> Result<Vec<String>> {
+    serde_json::from_str(json).map_err(|error| StoreError::Corrupt { table: "devices", problem: error.to_string() })
+}
+
+fn json(list: &[String]) -> String {
+    serde_json::Value::from(list).to_string()
+}
+
+/// Every column of [`Row`], from the four tables that hold them.
+fn select_devices() -> SelectStatement {
+    use device_presence::Column as P;
+    use devices::Column as D;
+    let of = |column: D| (devices::Entity, column);
+    let presence = |column: P| (device_presence::Entity, column);
+    Query::select()
+        .columns(
+            [D::Id, D::Uuid, D::AccountId, D::FleetId, D::Name, D::Description, D::Address, D::Lat, D::Lng].map(of),
+        )
+        .columns([D::IsUpdateTriggerSet, D::AgentVersion, D::MacAddresses, D::RegisteredAt].map(of))
+        .columns([P::LastKeepaliveAt, P::OnlineUntilAt, P::DeviceIp, P::CpuPercent, P::RamPercent].map(presence))
+        .columns([P::DiskUsedBytes, P::DiskSizeBytes].map(presence))
+        .expr_as(Expr::col((fleets::Entity, fleets::Column::Name)), "fleet_name")
+        .expr_as(Expr::col((groups::Entity, groups::Column::Name)), "group_name")
+        .from(devices::Entity)
+        .inner_join(device_presence::Entity, Expr::col(presence(P::DeviceId)).equals(of(D::Id)))
+        .inner_join(fleets::Entity, Expr::col((fleets::Entity, fleets::Column::Id)).equals(of(D::FleetId)))
+        .inner_join(groups::Entity, Expr::col((groups::Entity, groups::Column::Id)).equals(of(D::GroupId)))
+        .take()
+}
+
+impl<C: ConnectionTrait> Db<C> {
+    /// The row of a device of that fleet.
+    pub async fn device_id(&self, fleet_id: RowId, uuid: &DeviceUuid) -> Result<Option<RowId>> {
+        let query = devices::Entity::find()
+            .select_only()
+            .column(devices::Column::Id)
+            .filter(devices::Column::Uuid.eq(uuid.as_str()))
+            .filter(devices::Column::FleetId.eq(fleet_id));
+        Ok(query.into_tuple().one(&self.conn).await?)
+    }
+
+    /// A device of that fleet.
+    pub async fn find_device(&self, fleet_id: RowId, uuid: &DeviceUuid) -> Result<Option<Device>> {
+        let which = column(devices::Column::Uuid).eq(uuid.as_str());
+        self.device(which.and(column(devices::Column::FleetId).eq(fleet_id))).await
+    }
+
+    /// A device of that account, by its uuid.
+    pub async fn find_device_of_account(&self, account_id: RowId, uuid: &DeviceUuid) -> Result<Option<Device>> {
+        let which = column(devices::Column::Uuid).eq(uuid.as_str());
+        self.device(which.and(column(devices::Column::AccountId).eq(account_id))).await
+    }
+
+    /// A device of that account, by its row.
+    pub async fn find_device_by_id(&self, account_id: RowId, id: RowId) -> Result<Option<Device>> {
+        let which = column(devices::Column::Id).eq(id);
+        self.device(which.and(column(devices::Column::AccountId).eq(account_id))).await
+    }
+
+    async fn device(&self, which: Expr) -> Result<Option<Device>> {
+        let query = select_devices().and_where(which).take();
+        let row = self.conn.query_one(&query).await?;
+        row.map(|row| Device::try_from(Row::from_query_result(&row, "")?)).transpose()
+    }
+
+    /// The next `limit` matching devices behind the row `after`, in the order of
+    /// their enrolment, and whether there are more.
+    pub async fn devices_page(
+        &self,
+        matching: &Matching,
+        after: Option<RowId>,
+        limit: u64,
+    ) -> Result<(Vec<Device>, bool)> {
+        let id = || column(devices::Column::Id);
+        let query = select_devices()
+            .cond_where(matching.condition(self.page_form()))
+            .cond_where(after.map_or_else(Condition::all, |after| Condition::all().add(id().gt(after))))
+            .order_by((devices::Entity, devices::Column::Id), Order::Asc)
+            .limit(limit + 1)
+            .take();
+        let rows = self.conn.query_all(&query).await?;
+        let is_more = rows.len() as u64 > limit;
+        let rows = rows.iter().take(usize::try_from(limit).unwrap_or(usize::MAX));
+        let devices = rows.map(|row| Device::try_from(Row::from_query_result(row, "")?));
+        Ok((devices.collect::<Result<_>>()?, is_more))
+    }
+
+    /// How many devices match.
+    pub async fn devices_count(&self, matching: &Matching) -> Result<u64> {
+        let query = Query::select()
+            .expr_as(Func::count(column(devices::Column::Id)), "count")
+            .from(devices::Entity)
+            .cond_where(matching.condition(SetForm::In))
+            .take();
+        let row = self.conn.query_one(&query).await?;
+        let count: i64 = row.map_or(Ok(0), |row| row.try_get("", "count"))?;
+        Ok(count.try_into().unwrap_or(0))
+    }
+
+    /// What is needed to open the link of a device.
+    pub async fn find_device_key(&self, uuid: &DeviceUuid) -> Result<Option<DeviceKey>> {
+        let row: Option<(i64, i64, String)> = devices::Entity::find()
+            .select_only()
+            .columns([devices::Column::Id, devices::Column::FleetId, devices::Column::PublicKey])
+            .filter(devices::Column::Uuid.eq(uuid.as_str()))
+            .into_tuple()
+            .one(&self.conn)
+            .await?;
+        let Some((id, fleet_id, public_key)) = row else { return Ok(None) };
+        let fleet = fleets::Entity::find_by_id(fleet_id).one(&self.conn).await?;
+        let heartbeat_ms = fleet.and_then(|fleet| fleet.heartbeat_ms.try_into().ok()).unwrap_or_default();
+        Ok(Some(DeviceKey { id, fleet_id, public_key, heartbeat_ms }))
+    }
+
+    /// The device that enrolled with that key, in any account.
+    pub async fn find_device_by_key(&self, public_key: &str) -> Result<Option<Device>> {
+        self.device(column(devices::Column::PublicKey).eq(public_key)).await
+    }
+}
+
+impl Tx {
+    /// Enrols a device into a fleet. Its key must be new.
+    pub async fn insert_device(&self, fleet: &Fleet, new: &NewDevice) -> Result<DeviceUuid> {
+        let uuid = self.random(DeviceUuid::random);
+        let now = self.now().as_millis();
+        let row = devices::Model {
+            id: self.next_id(),
+            uuid: uuid.as_str().to_owned(),
+            account_id: fleet.account_id,
+            fleet_id: fleet.id,
+            group_id: new.group_id,
+            name: new.name.as_str().to_owned(),
+            description: String::new(),
+            address: String::new(),
+            lat: None,
+            lng: None,
+            is_update_trigger_set: false,
+            public_key: new.public_key.clone(),
+            agent_version: new.facts.agent_version.clone(),
+            hostname: new.facts.hostname.clone(),
+            os: new.facts.os.clone(),
+            arch: new.facts.arch.clone(),
+            ip_addresses: json(&new.facts.ip_addresses),
+            mac_addresses: json(&new.facts.mac_addresses),
+            registered_at: now,
+        };
+        let presence = device_presence::Model {
+            device_id: row.id,
+            last_keepalive_at: now,
+            online_until_at: now,
+            device_ip: String::new(),
+            cpu_percent: None,
+            ram_percent: None,
+            disk_used_bytes: None,
+            disk_size_bytes: None,
+            link_epoch: 0,
+            link_server: String::new(),
+        };
+        devices::Entity::insert(devices::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
+        let presence = device_presence::ActiveModel::from(presence);
+        device_presence::Entity::insert(presence).exec_without_returning(&self.conn).await?;
+        Ok(uuid)
+    }
+
+    /// Stores what a device says of itself.
+    pub async fn set_device_facts(&self, device_id: RowId, facts: &DeviceFacts) -> Result<()> {
+        let change = devices::ActiveModel {
+            agent_version: Set(facts.agent_version.clone()),
+            hostname: Set(facts.hostname.clone()),
+            os: Set(facts.os.clone()),
+            arch: Set(facts.arch.clone()),
+            ip_addresses: Set(json(&facts.ip_addresses)),
+            mac_addresses: Set(json(&facts.mac_addresses)),
+            ..Default::default()
+        };
+        self.update_device(device_id, change).await
+    }
+
+    /// Moves a device into a group of another fleet of its account.
+    pub async fn move_device(&self, device_id: RowId, fleet_id: RowId, group_id: RowId) -> Result<()> {
+        let change = devices::ActiveModel { fleet_id: Set(fleet_id), group_id: Set(group_id), ..Default::default() };
+        self.update_device(device_id, change).await
+    }
+
+    async fn update_device(&self, device_id: RowId, change: devices::ActiveModel) -> Result<()> {
+        devices::Entity::update_many().set(change).filter(devices::Column::Id.eq(device_id)).exec(&self.conn).await?;
+        Ok(())
+    }
+
+    /// Carries out every change, in order. An error leaves the transaction to be dropped.
+    pub async fn change_device(&self, device: &Device, changes: &[DeviceChange]) -> Result<()> {
+        for change in changes {
+            self.change_one(device, change).await?;
+        }
+        Ok(())
+    }
+
+    async fn change_one(&self, device: &Device, change: &DeviceChange) -> Result<()> {
+        let unset = devices::ActiveModel::default;
+        let columns = match change {
+            DeviceChange::Name(name) => devices::ActiveModel { name: Set(name.as_str().to_owned()), ..unset() },
+            DeviceChange::Description(text) => {
+                devices::ActiveModel { description: Set(text.as_str().to_owned()), ..unset() }
+            }
+            DeviceChange::Address(text) => devices::ActiveModel { address: Set(text.as_str().to_owned()), ..unset() },
+            DeviceChange::Lat(lat) => devices::ActiveModel { lat: Set(*lat), ..unset() },
+            DeviceChange::Lng(lng) => devices::ActiveModel { lng: Set(*lng), ..unset() },
+            DeviceChange::UpdateTrigger(is_set) => {
+                devices::ActiveModel { is_update_trigger_set: Set(*is_set), ..unset() }
+            }
+            DeviceChange::Group(name) => {
+                devices::ActiveModel { group_id: Set(self.group_of(device, name).await?), ..unset() }
+            }
+            DeviceChange::AddTags(_) | DeviceChange::RemoveTags(_) | DeviceChange::ReplaceTags(_) => {
+                return self.change_tags(device, change).await;
+            }
+            DeviceChange::SetApps(_) | DeviceChange::RemoveApps(_) | DeviceChange::ReplaceApps(_) => {
+                return self.change_apps(device, change).await;
+            }
+        };
+        self.update_device(device.id, columns).await
+    }
+
+    async fn group_of(&self, device: &Device, name: &GroupName) -> Result<RowId> {
+        let group = self.find_group(device.fleet_id, name).await?;
+        Ok(group.ok_or_else(|| Invalid::unknown("group_name", "group of the fleet", name.as_str()))?)
+    }
+
+    async fn change_tags(&self, device: &Device, change: &DeviceChange) -> Result<()> {
+        match change {
+            DeviceChange::RemoveTags(names) => self.remove_tags(device, names).await,
+            DeviceChange::ReplaceTags(names) => {
+                self.clear_device_tags(device.id).await?;
+                self.add_tags(device, names).await
+            }
+            DeviceChange::AddTags(names) => self.add_tags(device, names).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn add_tags(&self, device: &Device, names: &[TagName]) -> Result<()> {
+        for name in names {
+            let tag_id = self.ensure_tag(device.account_id, name).await?;
+            self.tag_device(device.id, tag_id).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_tags(&self, device: &Device, names: &[TagName]) -> Result<()> {
+        for name in names {
+            let tag = self.find_tag(device.account_id, name).await?;
+            let tag_id = tag.ok_or_else(|| Invalid::unknown("tags", "tag", name.as_str()))?;
+            self.untag_device(device.id, tag_id).await?;
+        }
+        Ok(())
+    }
+
+    async fn change_apps(&self, device: &Device, change: &DeviceChange) -> Result<()> {
+        match change {
+            DeviceChange::RemoveApps(names) => self.remove_apps(device, names).await,
+            DeviceChange::ReplaceApps(apps) => {
+                self.clear_device_apps(device.id).await?;
+                self.set_apps(device, apps).await
+            }
+            DeviceChange::SetApps(apps) => self.set_apps(device, apps).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_apps(&self, device: &Device, apps: &[(AppName, Version)]) -> Result<()> {
+        for (name, version) in apps {
+            let app_id = self.known_app(device, name).await?;
+            self.set_app_version(device.id, app_id, version).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_apps(&self, device: &Device, names: &[AppName]) -> Result<()> {
+        for name in names {
+            let app_id = self.known_app(device, name).await?;
+            self.remove_device_app(device.id, app_id).await?;
+        }
+        Ok(())
+    }
+
+    async fn known_app(&self, device: &Device, name: &AppName) -> Result<RowId> {
+        let app = self.find_app(device.account_id, name).await?;
+        Ok(app.ok_or_else(|| Invalid::unknown("apps", "app", name.as_str()))?)
+    }
+}

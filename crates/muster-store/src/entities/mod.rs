@@ -1,0 +1,24 @@
+//! The tables, one file each. A row type never leaves this crate.
+#![expect(unreachable_pub, reason = "the derives make every item public; the modules are not")]
+
+pub(crate) mod accounts;
+pub(crate) mod app_versions;
+pub(crate) mod apps;
+pub(crate) mod audit_events;
+pub(crate) mod deployments;
+pub(crate) mod device_apps;
+pub(crate) mod device_presence;
+pub(crate) mod device_tags;
+pub(crate) mod devices;
+pub(crate) mod fleets;
+pub(crate) mod flow_sources;
+pub(crate) mod flows;
+pub(crate) mod groups;
+pub(crate) mod role_permissions;
+pub(crate) mod roles;
+pub(crate) mod steps;
+pub(crate) mod tags;
+pub(crate) mod targets;
+pub(crate) mod tokens;
+pub(crate) mod user_roles;
+pub(crate) mod users;

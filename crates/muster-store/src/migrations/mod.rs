@@ -1,0 +1,16 @@
+//! The schema, as a list of migrations. Each runs in a transaction, on either
+//! engine, and is never changed once it has been released.
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_first_tables;
+
+/// Brings a database from any released schema to this one.
+pub(crate) struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_first_tables::Migration)]
+    }
+}

@@ -1,0 +1,458 @@
+//! Targets: one device in one deployment. The rule of its life is
+//! [`muster_core::target::Target::apply`]; here it is loaded, applied and stored,
+//! and where many targets change at once, said in one statement that must agree.
+
+use std::time::Duration;
+
+use muster_core::clock::Timestamp;
+use muster_core::ids::{DeploymentUuid, RowId};
+use muster_core::limits::ABORT_DEADLINE;
+use muster_core::target::{
+    Reason, RunEvent, StepResult, Target, TargetEffect, TargetEvent, TargetStatus, Unchanged, aborted_before_start,
+};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, OnConflict, Order, OverStatement, Query, WindowStatement};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect,
+};
+
+use crate::db::{Db, Result, Tx};
+use crate::entities::{apps, deployments, devices, flows, steps, targets};
+use crate::error::StoreError;
+
+/// Where one device of a deployment stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetView {
+    /// The device's row.
+    pub device_id: RowId,
+    /// The device.
+    pub device_uuid: String,
+    /// Where it stands.
+    pub status: TargetStatus,
+    /// Why, where it is final.
+    pub reason: Reason,
+    /// When the device accepted.
+    pub started_at: Option<Timestamp>,
+    /// When it became final.
+    pub finished_at: Option<Timestamp>,
+    /// When the present state ends by itself.
+    pub deadline_at: Timestamp,
+}
+
+/// One of the newest updates of a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateView {
+    /// The device's row.
+    pub device_id: RowId,
+    /// The deployment's row.
+    pub deployment_id: RowId,
+    /// The flow.
+    pub flow_name: String,
+    /// Where the device stands in it.
+    pub status: TargetStatus,
+    /// What a person said of the deployment.
+    pub comment: String,
+    /// How the deployment was made.
+    pub kind: String,
+    /// The app that it sets, and to which version.
+    pub app: Option<(String, String)>,
+    /// When the deployment was made.
+    pub created_at: Timestamp,
+    /// When the device accepted.
+    pub started_at: Option<Timestamp>,
+    /// When it became final.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A report of a device, as its link delivered it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Whose it is.
+    pub device_id: RowId,
+    /// The deployment that it is about.
+    pub deployment: DeploymentUuid,
+    /// Which attempt at it.
+    pub attempt: u32,
+    /// Number of the report in its run, from 1.
+    pub seq: i64,
+    /// What it says.
+    pub event: RunEvent,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportOutcome {
+    /// It took effect, now or before.
+    Stored {
+        /// The target is final since this report.
+        is_final: bool,
+    },
+    /// One before it is missing: the device must send that first.
+    OutOfOrder,
+    /// The target is final otherwise, or there is no such target: the device must stop.
+    MustStop,
+}
+
+/// Most steps of one run that are kept: twice what a flow may have, for its rollback.
+const STORED_STEPS_MAX: u32 = 1_000;
+
+#[derive(FromQueryResult)]
+struct ViewRow {
+    device_id: i64,
+    uuid: String,
+    status: i16,
+    reason_code: String,
+    reason: String,
+    started_at: i64,
+    finished_at: i64,
+    deadline_at: i64,
+}
+
+impl TryFrom<ViewRow> for TargetView {
+    type Error = StoreError;
+
+    fn try_from(row: ViewRow) -> Result<Self> {
+        Ok(Self {
+            device_id: row.device_id,
+            device_uuid: row.uuid,
+            status: status(row.status)?,
+            reason: Reason { code: row.reason_code, text: row.reason },
+            started_at: moment(row.started_at),
+            finished_at: moment(row.finished_at),
+            deadline_at: Timestamp::from_millis(row.deadline_at),
+        })
+    }
+}
+
+fn status(code: i16) -> Result<TargetStatus> {
+    let unknown = || StoreError::Corrupt { table: "targets", problem: format!("status {code}") };
+    TargetStatus::from_code(code).ok_or_else(unknown)
+}
+
+fn moment(millis: i64) -> Option<Timestamp> {
+    Some(Timestamp::from_millis(millis)).filter(|at| *at != Timestamp::NEVER)
+}
+
+/// Not final, in the very words of the partial indexes.
+pub(crate) fn is_open() -> Expr {
+    Expr::cust(r#""targets"."status" < 2"#)
+}
+
+impl From<&targets::Model> for Target {
+    fn from(row: &targets::Model) -> Self {
+        Self {
+            status: TargetStatus::from_code(row.status).unwrap_or(TargetStatus::Failed),
+            reason: Reason { code: row.reason_code.clone(), text: row.reason.clone() },
+            dispatched_epoch: row.dispatched_epoch,
+            reported_seq: row.reported_seq,
+            is_abort_requested: row.is_abort_requested,
+            started_at: Timestamp::from_millis(row.started_at),
+            finished_at: Timestamp::from_millis(row.finished_at),
+            deadline_at: Timestamp::from_millis(row.deadline_at),
+        }
+    }
+}
+
+impl<C: ConnectionTrait> Db<C> {
+    /// The next `limit` targets of a deployment behind the device row `after`, and whether there are more.
+    pub async fn targets_page(
+        &self,
+        deployment_id: RowId,
+        after: Option<RowId>,
+        limit: u64,
+    ) -> Result<(Vec<TargetView>, bool)> {
+        let after = after.unwrap_or(0);
+        let query = select_views(deployment_id)
+            .and_where(Expr::col((targets::Entity, targets::Column::DeviceId)).gt(after))
+            .order_by((targets::Entity, targets::Column::DeviceId), Order::Asc)
+            .limit(limit + 1)
+            .take();
+        let rows = self.conn.query_all(&query).await?;
+        let is_more = rows.len() as u64 > limit;
+        let rows = rows.iter().take(usize::try_from(limit).unwrap_or(usize::MAX));
+        let views = rows.map(|row| TargetView::try_from(ViewRow::from_query_result(row, "")?));
+        Ok((views.collect::<Result<_>>()?, is_more))
+    }
+
+    /// How many devices a deployment has.
+    pub async fn targets_count(&self, deployment_id: RowId) -> Result<u64> {
+        let query = targets::Entity::find().filter(targets::Column::DeploymentId.eq(deployment_id));
+        Ok(query.count(&self.conn).await?)
+    }
+
+    /// One device of a deployment, wherever that device is by now.
+    pub async fn find_target(&self, deployment_id: RowId, device_uuid: &str) -> Result<Option<TargetView>> {
+        let query = select_views(deployment_id)
+            .and_where(Expr::col((devices::Entity, devices::Column::Uuid)).eq(device_uuid))
+            .take();
+        let row = self.conn.query_one(&query).await?;
+        row.map(|row| TargetView::try_from(ViewRow::from_query_result(&row, "")?)).transpose()
+    }
+
+    /// The steps that a device has reported in a deployment, in order.
+    pub async fn steps_of(&self, deployment_id: RowId, device_id: RowId) -> Result<Vec<StepResult>> {
+        let rows = steps::Entity::find()
+            .filter(steps::Column::DeploymentId.eq(deployment_id))
+            .filter(steps::Column::DeviceId.eq(device_id))
+            .order_by_asc(steps::Column::StepIndex)
+            .all(&self.conn)
+            .await?;
+        let corrupt = |problem: String| StoreError::Corrupt { table: "steps", problem };
+        let step = |row: steps::Model| {
+            Ok(StepResult {
+                index: row.step_index.try_into().unwrap_or(0),
+                name: row.name.try_into().map_err(|error: muster_core::invalid::Invalid| corrupt(error.to_string()))?,
+                exit_code: row.exit_code,
+                stdout: row.stdout,
+                stderr: row.stderr,
+                started_at: Timestamp::from_millis(row.started_at),
+                finished_at: Timestamp::from_millis(row.finished_at),
+            })
+        };
+        rows.into_iter().map(step).collect()
+    }
+
+    /// The newest updates of each device, newest first, at most `each_max` for a device.
+    pub async fn updates_of(&self, device_ids: &[RowId], each_max: u64) -> Result<Vec<UpdateView>> {
+        if device_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = select_updates(device_ids, each_max);
+        let rows = self.conn.query_all(&query).await?;
+        rows.iter().map(|row| UpdateView::try_from(UpdateRow::from_query_result(row, "")?)).collect()
+    }
+}
+
+fn select_views(deployment_id: RowId) -> sea_orm::sea_query::SelectStatement {
+    use targets::Column as T;
+    let of = |column: T| (targets::Entity, column);
+    Query::select()
+        .columns([T::DeviceId, T::Status, T::ReasonCode, T::Reason, T::StartedAt, T::FinishedAt, T::DeadlineAt].map(of))
+        .column((devices::Entity, devices::Column::Uuid))
+        .from(targets::Entity)
+        .inner_join(devices::Entity, Expr::col((devices::Entity, devices::Column::Id)).equals(of(T::DeviceId)))
+        .and_where(Expr::col(of(T::DeploymentId)).eq(deployment_id))
+        .take()
+}
+
+#[derive(FromQueryResult)]
+struct UpdateRow {
+    device_id: i64,
+    deployment_id: i64,
+    status: i16,
+    started_at: i64,
+    finished_at: i64,
+    flow_name: String,
+    comment: String,
+    kind: String,
+    app_name: Option<String>,
+    app_version: String,
+    created_at: i64,
+}
+
+impl TryFrom<UpdateRow> for UpdateView {
+    type Error = StoreError;
+
+    fn try_from(row: UpdateRow) -> Result<Self> {
+        Ok(Self {
+            device_id: row.device_id,
+            deployment_id: row.deployment_id,
+            flow_name: row.flow_name,
+            status: status(row.status)?,
+            comment: row.comment,
+            kind: row.kind,
+            app: row.app_name.map(|name| (name, row.app_version)),
+            created_at: Timestamp::from_millis(row.created_at),
+            started_at: moment(row.started_at),
+            finished_at: moment(row.finished_at),
+        })
+    }
+}
+
+fn select_updates(device_ids: &[RowId], each_max: u64) -> sea_orm::sea_query::SelectStatement {
+    use targets::Column as T;
+    let of = |column: T| (targets::Entity, column);
+    let ranked = |column: T| ("ranked", column);
+    let newest_first =
+        WindowStatement::new().partition_by(of(T::DeviceId)).order_by(of(T::DeploymentId), Order::Desc).take();
+    let inner = Query::select()
+        .columns([T::DeviceId, T::DeploymentId, T::Status, T::StartedAt, T::FinishedAt].map(of))
+        .expr_window_as(Expr::cust("ROW_NUMBER()"), newest_first, "place")
+        .from(targets::Entity)
+        .and_where(Expr::col(of(T::DeviceId)).is_in(device_ids.iter().copied()))
+        .take();
+    let deployment = |column: deployments::Column| (deployments::Entity, column);
+    Query::select()
+        .columns([T::DeviceId, T::DeploymentId, T::Status, T::StartedAt, T::FinishedAt].map(ranked))
+        .columns([
+            deployment(deployments::Column::Comment),
+            deployment(deployments::Column::Kind),
+            deployment(deployments::Column::AppVersion),
+            deployment(deployments::Column::CreatedAt),
+        ])
+        .expr_as(Expr::col((flows::Entity, flows::Column::Name)), "flow_name")
+        .expr_as(Expr::col((apps::Entity, apps::Column::Name)), "app_name")
+        .from_subquery(inner, "ranked")
+        .inner_join(deployments::Entity, Expr::col(deployment(deployments::Column::Id)).equals(ranked(T::DeploymentId)))
+        .inner_join(
+            flows::Entity,
+            Expr::col((flows::Entity, flows::Column::Id)).equals(deployment(deployments::Column::FlowId)),
+        )
+        .left_join(
+            apps::Entity,
+            Expr::col((apps::Entity, apps::Column::Id)).equals(deployment(deployments::Column::AppId)),
+        )
+        .and_where(Expr::col(("ranked", "place")).lte(i64::try_from(each_max).unwrap_or(i64::MAX)))
+        .order_by(ranked(T::DeviceId), Order::Asc)
+        .order_by(ranked(T::DeploymentId), Order::Desc)
+        .take()
+}
+
+impl Tx {
+    /// Lets a report take effect: at most once, and in the order of its number.
+    pub async fn store_report(&self, report: &Report) -> Result<ReportOutcome> {
+        let deployment = deployments::Entity::find()
+            .filter(deployments::Column::Uuid.eq(report.deployment.as_str()))
+            .one(&self.conn)
+            .await?;
+        let Some(deployment) = deployment else { return Ok(ReportOutcome::MustStop) };
+        let row = targets::Entity::find_by_id((deployment.id, report.device_id)).one(&self.conn).await?;
+        let row = row.filter(|row| u32::try_from(row.attempt).is_ok_and(|attempt| attempt == report.attempt));
+        let Some(row) = row else { return Ok(ReportOutcome::MustStop) };
+        let run_deadline = Duration::from_millis(deployment.run_deadline_ms.try_into().unwrap_or(0));
+        let event = TargetEvent::Reported { seq: report.seq, event: &report.event };
+        match Target::from(&row).apply(&event, self.now(), run_deadline) {
+            Ok((next, effects)) => {
+                self.store_target(&row, &next).await?;
+                self.carry_out(&row, &deployment, &effects).await?;
+                Ok(ReportOutcome::Stored { is_final: next.status.is_final() })
+            }
+            Err(Unchanged::OutOfOrder) => Ok(ReportOutcome::OutOfOrder),
+            Err(Unchanged::AlreadyFinal) => Ok(ReportOutcome::MustStop),
+            Err(Unchanged::Repeated | Unchanged::NothingToDo) => Ok(ReportOutcome::Stored { is_final: false }),
+        }
+    }
+
+    async fn store_target(&self, row: &targets::Model, next: &Target) -> Result<()> {
+        let change = targets::ActiveModel {
+            status: Set(next.status.code()),
+            reason_code: Set(next.reason.code.clone()),
+            reason: Set(next.reason.text.clone()),
+            dispatched_epoch: Set(next.dispatched_epoch),
+            reported_seq: Set(next.reported_seq),
+            is_abort_requested: Set(next.is_abort_requested),
+            started_at: Set(next.started_at.as_millis()),
+            finished_at: Set(next.finished_at.as_millis()),
+            deadline_at: Set(next.deadline_at.as_millis()),
+            ..Default::default()
+        };
+        targets::Entity::update_many()
+            .set(change)
+            .filter(targets::Column::DeploymentId.eq(row.deployment_id))
+            .filter(targets::Column::DeviceId.eq(row.device_id))
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        row: &targets::Model,
+        deployment: &deployments::Model,
+        effects: &[TargetEffect<'_>],
+    ) -> Result<()> {
+        for effect in effects {
+            match effect {
+                TargetEffect::StoreStep(step) => self.store_step(row, step).await?,
+                TargetEffect::SetApp => {
+                    if let Some(app_id) = deployment.app_id {
+                        self.set_device_app(row.device_id, app_id, &deployment.app_version).await?;
+                    }
+                }
+                // The engine sends it: it looks for targets whose abort is requested.
+                TargetEffect::SendAbort => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn store_step(&self, row: &targets::Model, step: &StepResult) -> Result<()> {
+        if step.index >= STORED_STEPS_MAX {
+            return Ok(());
+        }
+        let step = step.clone().bounded();
+        let row = steps::Model {
+            deployment_id: row.deployment_id,
+            device_id: row.device_id,
+            step_index: i32::try_from(step.index).unwrap_or(i32::MAX),
+            name: step.name.into_string(),
+            exit_code: step.exit_code,
+            stdout: step.stdout,
+            stderr: step.stderr,
+            started_at: step.started_at.as_millis(),
+            finished_at: step.finished_at.as_millis(),
+        };
+        let key = [steps::Column::DeploymentId, steps::Column::DeviceId, steps::Column::StepIndex];
+        let insert = steps::Entity::insert(steps::ActiveModel::from(row))
+            .on_conflict(OnConflict::columns(key).do_nothing().to_owned());
+        insert.exec_without_returning(&self.conn).await?;
+        Ok(())
+    }
+
+    /// Asks for the abort of a deployment on one device, or on all of them: what no
+    /// device has heard of is aborted at once, the rest when its device confirms.
+    /// Doing it again changes nothing.
+    pub async fn abort_targets(&self, deployment_id: RowId, device_id: Option<RowId>) -> Result<()> {
+        let of = |update: sea_orm::UpdateMany<targets::Entity>| {
+            let update = update
+                .filter(targets::Column::DeploymentId.eq(deployment_id))
+                .filter(is_open())
+                .filter(targets::Column::IsAbortRequested.eq(false));
+            match device_id {
+                Some(device_id) => update.filter(targets::Column::DeviceId.eq(device_id)),
+                None => update,
+            }
+        };
+        let (now, reason) = (self.now().as_millis(), aborted_before_start());
+        of(targets::Entity::update_many())
+            .set(targets::ActiveModel {
+                status: Set(TargetStatus::Aborted.code()),
+                reason_code: Set(reason.code),
+                reason: Set(reason.text),
+                is_abort_requested: Set(true),
+                finished_at: Set(now),
+                ..Default::default()
+            })
+            .filter(targets::Column::DispatchedEpoch.eq(0))
+            .exec(&self.conn)
+            .await?;
+        let latest = self.now().after(ABORT_DEADLINE).as_millis();
+        let deadline = Expr::col((targets::Entity, targets::Column::DeadlineAt));
+        let sooner = CaseStatement::new().case(deadline.clone().gt(latest), latest).finally(deadline);
+        of(targets::Entity::update_many())
+            .col_expr(targets::Column::IsAbortRequested, Expr::value(true))
+            .col_expr(targets::Column::DeadlineAt, sooner.into())
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends targets whose deadline has passed, at most `limit`, and says how many.
+    pub async fn expire_targets(&self, limit: u64) -> Result<u64> {
+        let overdue = targets::Entity::find()
+            .filter(is_open())
+            .filter(targets::Column::DeadlineAt.lte(self.now().as_millis()))
+            .limit(limit)
+            .all(&self.conn)
+            .await?;
+        let mut ended = 0;
+        for row in &overdue {
+            let verdict = Target::from(row).apply(&TargetEvent::DeadlinePassed, self.now(), Duration::ZERO);
+            if let Ok((next, _)) = verdict {
+                self.store_target(row, &next).await?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+}
