@@ -71,6 +71,7 @@ pub enum Rule {
 
 /// A device filter as both APIs send it, apart from v1's `project`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireDeviceFilter {
     /// `[{"name": …}]`.
@@ -83,6 +84,7 @@ pub struct WireDeviceFilter {
 
 /// An object whose only key is a name.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireName {
     /// The name.
@@ -91,6 +93,7 @@ pub struct WireName {
 
 /// One condition as both APIs send it.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireFilter {
     /// `specific_device`, `tag`, `app`, `device_state`, `update_status` or `deployment`.

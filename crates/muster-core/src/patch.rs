@@ -44,6 +44,7 @@ pub enum DeviceChange {
 
 /// One operation of a PATCH as it is sent.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireOperation {
     /// `add`, `replace` or `remove`.
@@ -178,6 +179,7 @@ fn apps(op: Op, value: Option<Value>) -> Result<DeviceChange, Invalid> {
 
 /// An app and its version as both APIs send it.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireApp {
     /// The app.

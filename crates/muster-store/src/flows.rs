@@ -3,7 +3,7 @@
 use muster_core::clock::Timestamp;
 use muster_core::flow::Flow;
 use muster_core::ids::{FlowUuid, RowId};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::{Db, Result, Tx};
 use crate::entities::{flow_sources, flows};
@@ -80,6 +80,11 @@ impl<C: ConnectionTrait> Db<C> {
         let is_more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok((rows.into_iter().map(StoredFlow::try_from).collect::<Result<_>>()?, is_more))
+    }
+
+    /// How many flows a fleet has.
+    pub async fn flows_count(&self, fleet_id: RowId) -> Result<u64> {
+        Ok(flows::Entity::find().filter(flows::Column::FleetId.eq(fleet_id)).count(&self.conn).await?)
     }
 }
 

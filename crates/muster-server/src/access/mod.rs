@@ -1,0 +1,162 @@
+//! Who asks, and what they may act on.
+//!
+//! A [`Caller`] can only come from a good credential. What it may act on comes
+//! from one of its methods, as a [`Permitted`] fleet; the operations take nothing
+//! else. What a caller may not see does not exist for it.
+
+pub mod rate;
+
+use std::net::IpAddr;
+
+use muster_core::access::{Operation, Permission, Requirement};
+use muster_core::ids::RowId;
+use muster_core::names::{FleetName, ProjectKey};
+use muster_core::token::{Secret, TokenKind};
+use muster_store::accounts::User;
+use muster_store::audit::NewAuditEvent;
+use muster_store::fleets::Fleet;
+use muster_store::{ConnectionTrait, Db, Store};
+
+use crate::error::{OpError, Result};
+
+/// A user, proven by a token.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    user: User,
+    token_id: RowId,
+    source_ip: String,
+}
+
+/// A fleet that a caller may act on, for one operation.
+#[derive(Clone, Debug)]
+pub struct Permitted {
+    caller: Caller,
+    operation: Operation,
+    fleet: Fleet,
+}
+
+impl Caller {
+    /// The user who bears `secret`, a token of that kind.
+    pub async fn from_token(store: &Store, kind: TokenKind, secret: &Secret, source_ip: IpAddr) -> Result<Self> {
+        let token = store.read().find_token(kind, secret).await?;
+        let user = match token.as_ref().and_then(|token| token.user_id) {
+            Some(id) => store.read().find_user(id).await?,
+            None => None,
+        };
+        match (token, user) {
+            (Some(token), Some(user)) => Ok(Self { user, token_id: token.id, source_ip: source_ip.to_string() }),
+            _ => Err(OpError::Unauthenticated(refused(kind).to_owned())),
+        }
+    }
+
+    /// The account that the caller belongs to.
+    pub fn account_id(&self) -> RowId {
+        self.user.account_id
+    }
+
+    /// The row of the token that the caller bears.
+    pub fn token_id(&self) -> RowId {
+        self.token_id
+    }
+
+    /// The fleet with that key, for `operation`.
+    pub async fn fleet_by_key<C: ConnectionTrait>(
+        &self,
+        db: &Db<C>,
+        operation: Operation,
+        key: &str,
+    ) -> Result<Permitted> {
+        let fleet = match ProjectKey::parse(key) {
+            Ok(key) => db.find_fleet_by_key(self.account_id(), &key).await?,
+            Err(_) => None,
+        };
+        let fleet = fleet.ok_or_else(|| OpError::not_found("fleet", key))?;
+        self.permitted(db, operation, fleet, || OpError::not_found("fleet", key)).await
+    }
+
+    /// The fleet with that name, for `operation`.
+    pub async fn fleet_by_name<C: ConnectionTrait>(
+        &self,
+        db: &Db<C>,
+        operation: Operation,
+        name: &FleetName,
+    ) -> Result<Permitted> {
+        let unknown = || OpError::not_found("project", name.as_str());
+        let fleet = db.find_fleet_by_name(self.account_id(), name).await?.ok_or_else(unknown)?;
+        self.permitted(db, operation, fleet, unknown).await
+    }
+
+    /// The fleet of a device that was found by its token or id, for `operation`.
+    pub async fn fleet_of_device<C: ConnectionTrait>(
+        &self,
+        db: &Db<C>,
+        operation: Operation,
+        fleet_id: RowId,
+    ) -> Result<Permitted> {
+        let unknown = || OpError::NotFound { what: "device", name: "of that id or token".to_owned() };
+        let fleet = db.find_fleet(self.account_id(), fleet_id).await?.ok_or_else(unknown)?;
+        self.permitted(db, operation, fleet, unknown).await
+    }
+
+    /// Every fleet that the caller may see.
+    pub async fn visible_fleets<C: ConnectionTrait>(&self, db: &Db<C>) -> Result<Vec<Fleet>> {
+        Ok(db.visible_fleets(&self.user).await?)
+    }
+
+    async fn permitted<C: ConnectionTrait>(
+        &self,
+        db: &Db<C>,
+        operation: Operation,
+        fleet: Fleet,
+        invisible: impl Fn() -> OpError,
+    ) -> Result<Permitted> {
+        let held = match self.user.is_admin {
+            true => Permission::ALL.to_vec(),
+            false => db.permissions_in(self.user.id, fleet.id).await?.ok_or_else(invisible)?,
+        };
+        match operation.requirement() {
+            Requirement::Fleet(needed) if !held.contains(&needed) => Err(OpError::Forbidden(needed)),
+            Requirement::Admin if !self.user.is_admin => Err(OpError::NotAdmin),
+            _ => Ok(Permitted { caller: self.clone(), operation, fleet }),
+        }
+    }
+}
+
+fn refused(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::User => "user_token: is not a valid account token",
+        TokenKind::Access => "the access token is missing or not valid",
+        TokenKind::Pairing => "pairing_token: is not valid, or used up",
+        TokenKind::Device => "device_token: is not a valid device token",
+    }
+}
+
+impl Permitted {
+    /// The fleet.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Who acts.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The audit log's name for who acts.
+    pub fn actor(&self) -> String {
+        format!("user:{}", self.caller.user.name)
+    }
+
+    /// The entry of this operation in the audit log.
+    pub fn event(&self, subject: String, detail: serde_json::Value) -> NewAuditEvent {
+        NewAuditEvent {
+            account_id: self.fleet.account_id,
+            fleet_id: Some(self.fleet.id),
+            actor: self.actor(),
+            action: self.operation,
+            subject,
+            source_ip: self.caller.source_ip.clone(),
+            detail,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What every request and every task of the server holds.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use muster_core::clock::Clock;
+use muster_store::Store;
+use rand::rngs::StdRng;
+
+use crate::access::rate::CallLimit;
+use crate::config::ServerConfig;
+use crate::deploy::engine::Wake;
+use crate::deploy::reports::ReportSink;
+use crate::link::registry::Links;
+use crate::telemetry::KeepaliveBuffer;
+
+/// A cheap handle to the parts of one server.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of one server.
+pub struct Parts {
+    /// Everything that lasts.
+    pub store: Store,
+    /// The settings.
+    pub config: ServerConfig,
+    /// The links that this server holds.
+    pub links: Links,
+    /// Wakes the deployment engine.
+    pub wake: Wake,
+    /// Takes reports of devices.
+    pub reports: ReportSink,
+    /// Gathers keepalives.
+    pub keepalives: KeepaliveBuffer,
+    /// Calls of API v1, for each device token.
+    pub device_calls: CallLimit,
+    /// Calls of API v1, for each account token.
+    pub account_calls: CallLimit,
+    /// Names this run of the server in the database.
+    pub server_id: String,
+    /// Where nonces and request ids come from.
+    pub rng: Mutex<StdRng>,
+}
+
+impl App {
+    /// Ties the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        self.store.clock()
+    }
+
+    /// Makes something random.
+    pub fn random<T>(&self, make: impl FnOnce(&mut StdRng) -> T) -> T {
+        make(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

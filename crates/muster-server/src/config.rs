@@ -1,0 +1,46 @@
+//! What an operator may set. The `muster` executable fills it from its options,
+//! the environment and a file; here are the meanings and the defaults.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_core::limits::PENDING_DEADLINE;
+use muster_store::Location;
+
+/// Settings of one server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// The folder for everything that is not in the database.
+    pub data: PathBuf,
+    /// The database.
+    pub database: Location,
+    /// Calls a minute that each device token may make on API v1.
+    pub v1_device_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each account token may make on API v1.
+    pub v1_account_calls_per_minute: NonZeroU32,
+    /// How long a device may stay pending in a deployment.
+    pub pending_deadline: Duration,
+}
+
+/// Calls a minute that each device token may make on API v1: the documented three.
+pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+/// Calls a minute that each account token may make on API v1.
+pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("it is not zero");
+
+impl ServerConfig {
+    /// The defaults, for that data folder and address.
+    pub fn new(data: PathBuf, database_url: Option<&str>, listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            database: Location::new(&data, database_url),
+            data,
+            v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,
+            v1_account_calls_per_minute: V1_ACCOUNT_CALLS_PER_MINUTE,
+            pending_deadline: PENDING_DEADLINE,
+        }
+    }
+}

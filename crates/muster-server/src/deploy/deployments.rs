@@ -1,0 +1,111 @@
+//! Deployments: made, looked up, aborted.
+
+use muster_core::filter::DeviceFilter;
+use muster_core::flow::inputs::InputValues;
+use muster_core::ids::{DeploymentUuid, FlowUuid};
+use muster_core::invalid::Invalid;
+use muster_core::names::{AppName, Text, Version};
+use muster_store::deployments::{Deployment, DeploymentKind, NewDeployment};
+use muster_store::targets::TargetView;
+use muster_store::{ConnectionTrait, Db, Tx};
+use serde_json::json;
+
+use crate::access::Permitted;
+use crate::app::App;
+use crate::error::{OpError, Result, WorkError};
+use crate::fleet::tags::in_filter;
+
+/// What is asked of a new deployment.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// To which devices.
+    pub filter: DeviceFilter,
+    /// What is deployed.
+    pub flow: FlowUuid,
+    /// The field that named the flow, for refusals.
+    pub flow_field: &'static str,
+    /// For people.
+    pub comment: Text,
+    /// The app and version that a device has once it succeeded.
+    pub app: Option<(AppName, Version)>,
+    /// What the flow's inputs stand for.
+    pub inputs: InputValues,
+}
+
+/// Makes a deployment. Its devices are fixed from now on.
+pub async fn create(app: &App, permitted: &Permitted, order: &Order) -> Result<DeploymentUuid> {
+    let work = app.store.write(|tx| async move {
+        let new = new_deployment(app, &tx, permitted, order).await?;
+        let matching = tx.resolve(permitted.fleet(), &order.filter).await.map_err(in_filter)?;
+        let created = tx.insert_deployment(&new, &matching).await?;
+        let detail = json!({ "flow": order.flow.as_str(), "devices": created.target_count });
+        tx.audit(&permitted.event(format!("deployment:{}", created.uuid), detail)).await?;
+        Ok::<_, WorkError>(created.uuid)
+    });
+    let uuid = work.await?;
+    app.wake.everything();
+    Ok(uuid)
+}
+
+async fn new_deployment(app: &App, tx: &Tx, permitted: &Permitted, order: &Order) -> Result<NewDeployment, WorkError> {
+    let fleet = permitted.fleet();
+    let flow = tx.find_flow(fleet.id, &order.flow).await?;
+    let unknown = || Invalid::unknown(order.flow_field, "update flow of the fleet", order.flow.as_str());
+    let stored = flow.ok_or_else(unknown)?;
+    let in_configuration = |refusal: Invalid| refusal.within("deployment_configuration");
+    Ok(NewDeployment {
+        fleet_id: fleet.id,
+        flow_id: stored.id,
+        kind: DeploymentKind::Api,
+        comment: order.comment.as_str().to_owned(),
+        app: known_app(tx, fleet.account_id, order).await?,
+        inputs: stored.flow.input_values(&order.inputs).map_err(in_configuration)?,
+        run_deadline: stored.flow.run_deadline(),
+        pending_deadline: app.config.pending_deadline,
+        created_by: permitted.actor(),
+    })
+}
+
+async fn known_app(tx: &Tx, account_id: i64, order: &Order) -> Result<Option<(i64, String)>, WorkError> {
+    let Some((name, version)) = &order.app else { return Ok(None) };
+    let id = tx.find_app(account_id, name).await?;
+    let unknown = || Invalid::unknown("deployment_configuration.app.name", "app", name.as_str());
+    Ok(Some((id.ok_or_else(unknown)?, version.as_str().to_owned())))
+}
+
+/// The deployment of a fleet with that uuid, as a caller wrote it.
+pub async fn find<C: ConnectionTrait>(db: &Db<C>, permitted: &Permitted, uuid: &str) -> Result<Deployment> {
+    let deployment = match uuid.parse::<DeploymentUuid>() {
+        Ok(uuid) => db.find_deployment(permitted.fleet().id, &uuid).await?,
+        Err(_) => None,
+    };
+    deployment.ok_or_else(|| OpError::not_found("deployment", uuid))
+}
+
+/// One device of a deployment.
+pub async fn find_target<C: ConnectionTrait>(db: &Db<C>, deployment: &Deployment, device: &str) -> Result<TargetView> {
+    // A stranger's text is only compared with the uuids of this deployment's devices once it looks like one.
+    let target = match device.parse::<muster_core::ids::DeviceUuid>() {
+        Ok(uuid) => db.find_target(deployment.id, uuid.as_str()).await?,
+        Err(_) => None,
+    };
+    target.ok_or_else(|| OpError::not_found("device of the deployment", device))
+}
+
+/// Aborts a deployment, or one device of it. Doing it again changes nothing.
+pub async fn abort(app: &App, permitted: &Permitted, uuid: &str, device: Option<&str>) -> Result<()> {
+    let work = app.store.write(|tx| async move {
+        let deployment = find(&tx, permitted, uuid).await?;
+        let device_id = match device {
+            Some(device) => Some(find_target(&tx, &deployment, device).await?.device_id),
+            None => None,
+        };
+        tx.abort_targets(deployment.id, device_id).await?;
+        let detail = json!({ "device": device });
+        tx.audit(&permitted.event(format!("deployment:{}", deployment.uuid), detail)).await?;
+        Ok::<_, WorkError>(())
+    });
+    work.await?;
+    app.wake.everything();
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The engine: brings every deployment to its end.
+//!
+//! A reconciler. It takes no input but "look again", reads what is due from the
+//! store, marks it as sent, and sends it; running twice does no harm. It looks at
+//! single devices when something happened to them, and at everything from time to
+//! time, so that a lost wake-up only costs time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use muster_core::ids::RowId;
+use muster_link::{Instruction, RunId, ToDevice};
+use muster_store::dispatch::{DeploymentOrder, Due};
+use muster_store::{Store, StoreError};
+use tokio::sync::Notify;
+
+use crate::app::App;
+
+/// How often everything is looked at, whether or not something happened.
+const PERIOD: Duration = Duration::from_secs(15);
+/// Most instructions that are sent in one transaction.
+const BATCH_MAX: u64 = 500;
+/// From this many devices on it is cheaper to look at everything.
+const SINGLE_DEVICES_MAX: usize = 500;
+
+/// Wakes the engine.
+#[derive(Clone, Default)]
+pub struct Wake(Arc<WakeState>);
+
+#[derive(Default)]
+struct WakeState {
+    notify: Notify,
+    pending: Mutex<Pending>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Pending {
+    is_everything: bool,
+    device_ids: BTreeSet<RowId>,
+}
+
+impl Wake {
+    /// Something happened to this device.
+    pub fn device(&self, device_id: RowId) {
+        self.with_pending(|pending| {
+            pending.device_ids.insert(device_id);
+        });
+        self.0.notify.notify_one();
+    }
+
+    /// Something happened that may concern any device.
+    pub fn everything(&self) {
+        self.with_pending(|pending| pending.is_everything = true);
+        self.0.notify.notify_one();
+    }
+
+    fn with_pending<T>(&self, use_it: impl FnOnce(&mut Pending) -> T) -> T {
+        use_it(&mut self.0.pending.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until there is something to look at, but no longer than [`PERIOD`];
+    /// the devices, or `None` for everything.
+    async fn next(&self) -> Option<Vec<RowId>> {
+        let is_timer = tokio::time::timeout(PERIOD, self.0.notify.notified()).await.is_err();
+        let pending = self.with_pending(std::mem::take);
+        let is_everything = is_timer || pending.is_everything || pending.device_ids.len() > SINGLE_DEVICES_MAX;
+        if is_everything { None } else { Some(pending.device_ids.into_iter().collect()) }
+    }
+}
+
+/// Runs the engine for ever.
+pub async fn run(app: App) {
+    loop {
+        let devices = app.wake.next().await;
+        if devices.is_none()
+            && let Err(error) = expire(&app.store).await
+        {
+            tracing::error!(%error, "overdue targets could not be ended; trying again soon");
+        }
+        if let Err(error) = send_due(&app, devices.as_deref()).await {
+            tracing::error!(%error, "instructions could not be sent; trying again soon");
+        }
+    }
+}
+
+/// Ends every target whose deadline has passed.
+pub async fn expire(store: &Store) -> Result<(), StoreError> {
+    while store.write(|tx| async move { tx.expire_targets(BATCH_MAX).await }).await? == BATCH_MAX {}
+    Ok(())
+}
+
+/// Sends everything that is due to the given devices, or to any.
+pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), StoreError> {
+    let mut orders = HashMap::new();
+    loop {
+        // A look first: most wake-ups find nothing, and a write would hold up others.
+        if app.store.read().due(&app.server_id, device_ids, 1).await?.is_empty() {
+            return Ok(());
+        }
+        let due = take_due(app, device_ids).await?;
+        for due in &due {
+            let order = order(&app.store, &mut orders, due.deployment_id).await?;
+            if let Some(message) = message(due, &order) {
+                app.links.send(due.device_id, due.link_epoch, message);
+            }
+        }
+        if (due.len() as u64) < BATCH_MAX {
+            return Ok(());
+        }
+    }
+}
+
+/// Marks what is due as sent, in the transaction that finds it: so an abort that
+/// comes in between repeats the transaction, and is seen.
+async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<Vec<Due>, StoreError> {
+    let server_id = app.server_id.as_str();
+    app.store
+        .write(|tx| async move {
+            let due = tx.due(server_id, device_ids, BATCH_MAX).await?;
+            tx.mark_sent(&due).await?;
+            Ok(due)
+        })
+        .await
+}
+
+async fn order(
+    store: &Store,
+    known: &mut HashMap<RowId, Arc<DeploymentOrder>>,
+    deployment_id: RowId,
+) -> Result<Arc<DeploymentOrder>, StoreError> {
+    if let Some(order) = known.get(&deployment_id) {
+        return Ok(order.clone());
+    }
+    let order = Arc::new(store.read().deployment_order(deployment_id).await?);
+    known.insert(deployment_id, order.clone());
+    Ok(order)
+}
+
+fn message(due: &Due, order: &DeploymentOrder) -> Option<ToDevice> {
+    let run = RunId { deployment: order.uuid.parse().ok()?, attempt: due.attempt.try_into().ok()? };
+    if due.is_abort_requested {
+        return Some(ToDevice::Abort { run });
+    }
+    Some(ToDevice::Run(Instruction { run, flow: order.flow.clone(), inputs: order.inputs.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn wakes_for_what_happened() {
+        let wake = Wake::default();
+        wake.device(3);
+        wake.device(1);
+        wake.device(3);
+        assert_eq!(wake.next().await, Some(vec![1, 3]));
+        wake.device(1);
+        wake.everything();
+        assert_eq!(wake.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_at_everything_from_time_to_time() {
+        assert_eq!(Wake::default().next().await, None);
+    }
+}

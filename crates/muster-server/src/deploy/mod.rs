@@ -1,0 +1,6 @@
+//! Operations on deployments, and the engine that brings each to its end.
+
+pub mod deployments;
+pub mod engine;
+pub mod flows;
+pub mod reports;

@@ -1,0 +1,104 @@
+//! Why an operation was not done. The faces turn it into their own status codes
+//! and bodies; nothing here knows HTTP.
+
+use std::time::Duration;
+
+use muster_core::access::Permission;
+use muster_core::invalid::Invalid;
+use muster_store::{AsStoreError, StoreError};
+
+/// What an operation answers.
+pub type Result<T, E = OpError> = std::result::Result<T, E>;
+
+/// Why an operation was not done. Nothing was changed, whichever it is.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// A field of the request is wrong.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// The caller bears no good credential.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The caller may see what it asked for, but not do this to it.
+    #[error("this needs the permission {} in the fleet", .0.as_str())]
+    Forbidden(Permission),
+    /// Only an administrator of the account may do this.
+    #[error("only an administrator of the account may do this")]
+    NotAdmin,
+    /// There is no such thing, or the caller may not see it.
+    #[error("no {what} {name} was found")]
+    NotFound {
+        /// `device`, `deployment`, …
+        what: &'static str,
+        /// As the caller named it, in quotes.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("{0}")]
+    Conflict(Invalid),
+    /// Too many calls.
+    #[error("too many calls; try again in {} s", .0.as_secs().max(1))]
+    RateLimited(Duration),
+    /// The database cannot be reached at the moment.
+    #[error("the server cannot reach its database; try again")]
+    Unavailable,
+    /// A fault of the server.
+    #[error("internal error")]
+    Internal(String),
+}
+
+impl OpError {
+    /// There is no such thing, or the caller may not see it.
+    pub fn not_found(what: &'static str, name: &str) -> Self {
+        Self::NotFound { what, name: muster_core::invalid::quoted(name) }
+    }
+}
+
+/// Keeps a store error whole until [`muster_store::Store::write`] has decided
+/// whether to repeat the work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operation's own.
+    #[error(transparent)]
+    Op(#[from] OpError),
+}
+
+impl AsStoreError for WorkError {
+    fn as_store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Op(_) => None,
+        }
+    }
+}
+
+impl From<Invalid> for WorkError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Op(invalid.into())
+    }
+}
+
+impl From<WorkError> for OpError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Store(error) => error.into(),
+            WorkError::Op(error) => error,
+        }
+    }
+}
+
+impl From<StoreError> for OpError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Invalid(invalid) => Self::Invalid(invalid),
+            error if error.is_unavailable() => {
+                tracing::warn!(%error, "the database cannot be reached");
+                Self::Unavailable
+            }
+            error => Self::Internal(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Bodies: bounded, JSON, and refused with the name of the field at fault.
+//!
+//! API v1 has its tokens in the body on every method, GET and DELETE included,
+//! and real clients do not always name the content type: so the body is read as
+//! JSON whatever it is called.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, Request};
+use muster_core::invalid::Invalid;
+use muster_core::limits::BODY_BYTES_MAX;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// The JSON body of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bytes = read_body(request.into_body()).await?;
+        Ok(Self(parse_json(&bytes)?))
+    }
+}
+
+/// The whole of a body, if it keeps to the limit.
+pub async fn read_body(body: Body) -> Result<Vec<u8>, ApiError> {
+    match to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) if is_too_large(&error) => Err(ApiError::TooLarge { bytes_max: BODY_BYTES_MAX }),
+        Err(error) => Err(Invalid::new("", format!("the body did not arrive whole: {error}")).into()),
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string().contains("length limit"))
+}
+
+/// Reads JSON into `T`; the refusal names the field and what was wrong with it.
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Invalid> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| refusal(&error))?;
+    json.end().map_err(|error| Invalid::new("", format!("the body is not one JSON value: {error}")))?;
+    Ok(value)
+}
+
+fn refusal(error: &serde_path_to_error::Error<serde_json::Error>) -> Invalid {
+    let inner = error.inner();
+    if inner.is_syntax() || inner.is_eof() || inner.is_io() {
+        return Invalid::new("", format!("the body is not JSON: {inner}"));
+    }
+    let path = Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
+    let text = inner.to_string();
+    let problem = text.split_once(" at line ").map_or(text.as_str(), |(problem, _)| problem);
+    if let Some(field) = problem.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        return if path.is_empty() { Invalid::missing(field) } else { Invalid::missing(field).within(&path) };
+    }
+    Invalid::new(path, without_type_names(problem))
+}
+
+/// What serde says of a struct, without the name that it has in this program.
+fn without_type_names(problem: &str) -> String {
+    match problem.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected an object"),
+        None => problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[serde(rename = "list")]
+        _list: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[serde(rename = "name")]
+        _name: String,
+    }
+
+    #[test]
+    fn names_the_field_at_fault() {
+        let cases = [
+            ("", "the body is not JSON: EOF"),
+            ("{", "the body is not JSON: EOF"),
+            ("nonsense", "the body is not JSON: expected ident"),
+            (r#"{"list": []} x"#, "the body is not one JSON value"),
+            ("null", "invalid type: null, expected an object"),
+            ("{}", "list: is required"),
+            (r#"{"list": 5}"#, "list: invalid type: integer `5`, expected a sequence"),
+            (r#"{"list": [{}]}"#, "list[0].name: is required"),
+            (r#"{"list": [{"name": "a"}, {"name": null}]}"#, "list[1].name: invalid type: null, expected a string"),
+            (r#"{"list": [], "x": 1}"#, "x: unknown field `x`"),
+        ];
+        for (body, expected) in cases {
+            let refusal = parse_json::<Outer>(body.as_bytes()).unwrap_err().to_string();
+            assert!(refusal.starts_with(expected), "{body} gave {refusal}");
+        }
+    }
+
+    #[test]
+    fn survives_deep_nesting() {
+        let deep = "[".repeat(100_000);
+        assert!(parse_json::<serde_json::Value>(deep.as_bytes()).is_err());
+    }
+}

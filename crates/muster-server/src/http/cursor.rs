@@ -1,0 +1,86 @@
+//! Cursors of API v2: opaque to callers, and a key, never an offset, so that no
+//! row is skipped or repeated while others come and go.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use muster_core::ids::RowId;
+use muster_core::invalid::{Invalid, quoted};
+use muster_core::limits::{V2_PAGE_DEFAULT, V2_PAGE_MAX};
+use serde::{Deserialize, Serialize};
+
+/// Where a page ended. Its form is the Connect API's: base64 of `{"cursor": …, "limit": …}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The last row of the page.
+    pub cursor: RowId,
+    /// How many rows the page had.
+    pub limit: u64,
+}
+
+impl Cursor {
+    /// The text of `after`.
+    pub fn encode(self) -> String {
+        BASE64_STANDARD.encode(serde_json::json!(self).to_string())
+    }
+
+    /// The cursor that a caller gave back.
+    pub fn decode(text: &str) -> Result<Self, Invalid> {
+        let parsed = BASE64_STANDARD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        parsed.ok_or_else(|| Invalid::new("after", format!("{} is not the \"after\" of an earlier page", quoted(text))))
+    }
+}
+
+/// The page that a caller asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Behind this row; `None` for the first page.
+    pub after: Option<RowId>,
+    /// At most so many rows.
+    pub limit: u64,
+}
+
+impl PageRequest {
+    /// Reads `after` and `limit` as they stand in the address.
+    pub fn parse(after: Option<&str>, limit: Option<&str>) -> Result<Self, Invalid> {
+        let after = after.filter(|after| !after.is_empty()).map(Cursor::decode).transpose()?;
+        let limit = limit.map_or(Ok(V2_PAGE_DEFAULT), parse_limit)?;
+        Ok(Self { after: after.map(|cursor| cursor.cursor), limit })
+    }
+
+    /// `after` for the next page; `None` when this was the last.
+    pub fn next(&self, last: Option<RowId>, is_more: bool) -> Option<String> {
+        last.filter(|_| is_more).map(|cursor| Cursor { cursor, limit: self.limit }.encode())
+    }
+}
+
+fn parse_limit(text: &str) -> Result<u64, Invalid> {
+    let limit = text.parse().ok().filter(|limit| (1..=V2_PAGE_MAX).contains(limit));
+    limit.ok_or_else(|| Invalid::new("limit", format!("{} is not a number from 1 to {V2_PAGE_MAX}", quoted(text))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_documented_cursor() {
+        let cursor = Cursor::decode("eyJjdXJzb3IiOiA0OTEsICJsaW1pdCI6IDN9").unwrap();
+        assert_eq!(cursor, Cursor { cursor: 491, limit: 3 });
+        assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
+    }
+
+    #[test]
+    fn refuses_what_is_no_page() {
+        for (after, limit, field) in [
+            (Some("x"), None, "after"),
+            (Some("e30="), None, "after"),
+            (None, Some("0"), "limit"),
+            (None, Some("1001"), "limit"),
+            (None, Some("-1"), "limit"),
+            (None, Some("ten"), "limit"),
+        ] {
+            assert_eq!(PageRequest::parse(after, limit).unwrap_err().field, field);
+        }
+        assert_eq!(PageRequest::parse(Some(""), None).unwrap(), PageRequest { after: None, limit: 100 });
+    }
+}

@@ -1,0 +1,189 @@
+//! One error type at the rim. A handler answers with an [`ApiError`]; the face's
+//! own layer ([`render_errors`]) turns it into that face's status and body. So a
+//! handler is the same for every face, and what the router itself refuses (an
+//! unknown path, a wrong method) looks like everything else.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use muster_core::invalid::Invalid;
+use rand::RngExt;
+use serde_json::json;
+
+use crate::app::App;
+use crate::error::OpError;
+
+/// Why a request was not answered as it hoped.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The operation was not done.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The path means nothing.
+    #[error("no such path")]
+    NoSuchPath,
+    /// The path is known, the method is not.
+    #[error("this path does not take that method")]
+    MethodNotAllowed,
+    /// The body is of a type that is not taken here.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// The body is larger than the limit.
+    #[error("the body is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Op(invalid.into())
+    }
+}
+
+impl From<muster_store::StoreError> for ApiError {
+    fn from(error: muster_store::StoreError) -> Self {
+        Self::Op(error.into())
+    }
+}
+
+impl ApiError {
+    /// The status that HTTP has for it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Op(error) => match error {
+                OpError::Invalid(_) => StatusCode::BAD_REQUEST,
+                OpError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+                OpError::Forbidden(_) | OpError::NotAdmin => StatusCode::FORBIDDEN,
+                OpError::NotFound { .. } => StatusCode::NOT_FOUND,
+                OpError::Conflict(_) => StatusCode::CONFLICT,
+                OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+                OpError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                OpError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        }
+    }
+
+    /// A stable word for programs; listed in `docs/api.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchPath => "no_such_path",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::TooLarge { .. } => "body_too_large",
+            Self::Op(error) => match error {
+                OpError::Invalid(_) => "invalid",
+                OpError::Unauthenticated(_) => "unauthenticated",
+                OpError::Forbidden(_) | OpError::NotAdmin => "forbidden",
+                OpError::NotFound { .. } => "not_found",
+                OpError::Conflict(_) => "conflict",
+                OpError::RateLimited(_) => "rate_limited",
+                OpError::Unavailable => "unavailable",
+                OpError::Internal(_) => "internal",
+            },
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+/// Names one request, in the answer and in the log.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+/// How a face prints an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorStyle {
+    /// API v1: 400 with `error_message` for every mistake of the caller, and an empty object for 429.
+    V1,
+    /// API v2: the status that HTTP has, with `message`, `error_message`, `code` and `request_id`.
+    V2,
+}
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives every request an id, and prints the error of its answer in the face's style.
+pub async fn render_errors(
+    State((app, style)): State<(App, ErrorStyle)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(&app);
+    let what = format!("{} {}", request.method(), request.uri().path());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).await;
+    if let Some(error) = response.extensions_mut().remove::<Arc<ApiError>>() {
+        if let ApiError::Op(OpError::Internal(detail)) = error.as_ref() {
+            tracing::error!(request_id = id, what, detail, "a request failed");
+        }
+        response = rendered(style, &error, &id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    response
+}
+
+fn request_id(app: &App) -> String {
+    uuid::Builder::from_random_bytes(app.random(RngExt::random)).into_uuid().to_string()
+}
+
+fn rendered(style: ErrorStyle, error: &ApiError, request_id: &str) -> Response {
+    let mut response = match style {
+        ErrorStyle::V1 => v1(error),
+        ErrorStyle::V2 => v2(error, request_id),
+    };
+    if let ApiError::Op(OpError::RateLimited(wait)) = error {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    response
+}
+
+fn v1(error: &ApiError) -> Response {
+    let status = match error {
+        ApiError::Op(
+            OpError::Unauthenticated(_)
+            | OpError::Forbidden(_)
+            | OpError::NotAdmin
+            | OpError::NotFound { .. }
+            | OpError::Conflict(_),
+        ) => StatusCode::BAD_REQUEST,
+        other => other.status(),
+    };
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return (status, Json(json!({}))).into_response();
+    }
+    (status, Json(json!({ "error_message": error.to_string() }))).into_response()
+}
+
+fn v2(error: &ApiError, request_id: &str) -> Response {
+    let text = error.to_string();
+    let body = json!({ "message": text, "error_message": text, "code": error.code(), "request_id": request_id });
+    (error.status(), Json(body)).into_response()
+}
+
+/// For every path that no route has.
+pub async fn no_such_path() -> ApiError {
+    ApiError::NoSuchPath
+}
+
+/// For a known path with another method.
+pub async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
+}

@@ -1,0 +1,10 @@
+//! What every HTTP face shares: reading bodies, pages and addresses, and turning
+//! an [`OpError`] into the face's own answer.
+
+pub mod body;
+pub mod cursor;
+pub mod error;
+
+pub use body::{ApiBody, read_body};
+pub use cursor::Cursor;
+pub use error::{ApiError, ErrorStyle, RequestId};

@@ -1,0 +1,9 @@
+//! The face that devices speak to: enrolment and the control link.
+//!
+//! [`session`] decides, [`control`] owns the socket, [`registry`] knows which
+//! device's link is held here.
+
+pub mod control;
+pub mod enroll;
+pub mod registry;
+pub mod session;

@@ -1,0 +1,125 @@
+//! One running server: the listener, the engine, and the tasks beside it.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use muster_core::clock::Clock;
+use muster_store::Store;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::rate::CallLimit;
+use crate::app::{App, Parts};
+use crate::config::ServerConfig;
+use crate::deploy::engine::{self, Wake};
+use crate::deploy::reports::ReportSink;
+use crate::link::registry::Links;
+use crate::telemetry::{self, KeepaliveBuffer};
+
+/// How long requests may take to end once the server is told to.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running server. Dropping it leaves its tasks running: see [`Server::stop`].
+pub struct Server {
+    address: SocketAddr,
+    app: App,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    http: JoinHandle<std::io::Result<()>>,
+    // Held for as long as the server runs: its lock keeps a second one off the folder.
+    _lock: File,
+}
+
+impl Server {
+    /// Connects to the database, brings its schema up to date, and begins to serve.
+    ///
+    /// Errors when the data folder cannot be written or belongs to a running
+    /// server, when the database cannot be reached, and when the address is taken.
+    pub async fn start(config: ServerConfig, clock: Clock, mut rng: StdRng) -> Result<Self> {
+        let lock = lock_data(&config)?;
+        let store_rng: StdRng = rand::SeedableRng::from_rng(&mut rng);
+        let store = open_store(&config, clock, store_rng).await?;
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let (reports, queue) = ReportSink::new();
+        let app = App::new(Parts {
+            links: Links::default(),
+            wake: Wake::default(),
+            reports,
+            keepalives: KeepaliveBuffer::default(),
+            device_calls: CallLimit::per_minute(config.v1_device_calls_per_minute),
+            account_calls: CallLimit::per_minute(config.v1_account_calls_per_minute),
+            server_id: format!("s-{:016x}", rng.random::<u64>()),
+            rng: Mutex::new(rng),
+            store,
+            config,
+        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(engine::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(telemetry::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
+        let http = tokio::spawn(serve(listener, app.clone(), stop.clone()));
+        Ok(Self { address, app, stop, tasks, http, _lock: lock })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its parts, for a program that has more to do with them than to serve.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Ends the server: lets requests end, closes every link, stores what waits.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.tasks.close();
+        self.app.links.close_all();
+        let http = tokio::time::timeout(DRAIN_TIMEOUT, self.http).await;
+        self.tasks.wait().await;
+        self.app.keepalives.flush(&self.app.store).await;
+        let server_id = self.app.server_id.as_str();
+        self.app.store.write(|tx| async move { tx.close_links_of(server_id).await }).await?;
+        self.app.store.close().await;
+        match http {
+            Ok(served) => Ok(served??),
+            Err(_) => {
+                tracing::warn!("some requests did not end in time");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Makes the data folder and takes its lock.
+fn lock_data(config: &ServerConfig) -> Result<File> {
+    let data = &config.data;
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    let path = data.join("serve.lock");
+    let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let taken = || format!("the data folder {} belongs to a running server", data.display());
+    lock.try_lock().with_context(taken)?;
+    Ok(lock)
+}
+
+/// Connects to the database and brings its schema up to date.
+pub async fn open_store(config: &ServerConfig, clock: Clock, rng: StdRng) -> Result<Store> {
+    let store = Store::connect(&config.database, clock, rng).await.context("cannot open the database")?;
+    store.migrate().await.context("cannot bring the database's schema up to date")?;
+    Ok(store)
+}
+
+async fn serve(listener: TcpListener, app: App, stop: CancellationToken) -> std::io::Result<()> {
+    let service = crate::router::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
+}

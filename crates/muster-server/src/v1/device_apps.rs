@@ -1,0 +1,53 @@
+//! `DELETE /v1/device_apps`.
+
+use std::net::SocketAddr;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, State};
+use muster_core::access::Operation;
+use muster_core::names::AppName;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::Asker;
+use super::wire::{DeviceFilterV1, ErrorV1, SUCCESS, Success};
+use crate::app::App;
+use crate::fleet::apps;
+use crate::http::{ApiBody, ApiError};
+
+/// Body of `DELETE /v1/device_apps`.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct DeleteDeviceApps {
+    user_token: String,
+    /// The app; it must exist.
+    app_name: String,
+    /// `devices_filter` is understood too.
+    #[serde(alias = "devices_filter")]
+    device_filter: DeviceFilterV1,
+}
+
+/// Take an app off devices.
+///
+/// Takes the app off every device that the filter matches, in one transaction.
+/// The app itself stays.
+#[utoipa::path(
+    delete, path = "/v1/device_apps", operation_id = "DeleteDeviceApps", tag = "API v1",
+    request_body = DeleteDeviceApps,
+    responses(
+        (status = 200, description = "The app is off every matching device", body = Success),
+        (status = 400, description = "A field is wrong; nothing was changed", body = ErrorV1),
+        (status = 429, description = "Too many calls", body = Object),
+    ),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ApiBody(body): ApiBody<DeleteDeviceApps>,
+) -> Result<Json<Success>, ApiError> {
+    let name = AppName::parse(body.app_name).map_err(|refusal| refusal.within("app_name"))?;
+    let asker = Asker::new(&app, peer);
+    let operation = Operation::DeleteDeviceApps;
+    let (permitted, filter) = asker.caller_and_filter(operation, &body.user_token, body.device_filter).await?;
+    apps::remove(&app, &permitted, &name, &filter).await?;
+    Ok(Json(SUCCESS))
+}

@@ -1,0 +1,40 @@
+//! Apps of the account. Connect keeps these in its web console; the call is Muster's own.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use muster_core::access::Operation;
+use muster_core::names::AppName;
+
+use super::Bearer;
+use super::wire::{Error, Named};
+use crate::app::App;
+use crate::fleet::apps;
+use crate::http::{ApiBody, ApiError};
+
+/// Create an app.
+#[utoipa::path(
+    post, path = "/api/v2/{project_key}/apps", operation_id = "CreateApp", tag = "Fleets",
+    params(("project_key" = String, Path, description = "The fleet's key")),
+    request_body = Named,
+    responses(
+        (status = 201, description = "The app is there", body = Named),
+        (status = 400, description = "The name is wrong", body = Error),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet", body = Error),
+        (status = 409, description = "The name is taken", body = Error),
+    ),
+    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+)]
+pub async fn create(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path(key): Path<String>,
+    ApiBody(body): ApiBody<Named>,
+) -> Result<(StatusCode, Json<Named>), ApiError> {
+    let permitted = bearer.fleet(Operation::CreateApp, &key).await?;
+    let name = AppName::parse(body.name).map_err(|refusal| refusal.within("name"))?;
+    apps::create(&app, &permitted, &name).await?;
+    Ok((StatusCode::CREATED, Json(Named { name: name.into_string() })))
+}

@@ -1,0 +1,432 @@
+//! Deployments: created, listed, followed, aborted.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use indexmap::IndexMap;
+use muster_core::access::Operation;
+use muster_core::clock::Timestamp;
+use muster_core::filter::{DeviceFilter, WireDeviceFilter};
+use muster_core::flow::inputs::InputValues;
+use muster_core::ids::FlowUuid;
+use muster_core::invalid::Invalid;
+use muster_core::names::{AppName, Text, Version};
+use muster_core::target::StepResult;
+use muster_store::deployments::Deployment;
+use muster_store::targets::TargetView;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Bearer;
+use super::devices::EnrichQuery;
+use super::wire::{Error, Message, PageQuery, PaginationInfo, flag, spaced};
+use crate::app::App;
+use crate::deploy::deployments::{self, Order};
+use crate::http::{ApiBody, ApiError};
+
+/// Body of the creation of a deployment.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// To which devices; `devices_filter` is understood too.
+    #[serde(alias = "devices_filter")]
+    device_filter: WireDeviceFilter,
+    /// What is deployed.
+    deployment_configuration: Configuration,
+}
+
+/// What is deployed, and how.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// The update flow; `flow_id` is understood too.
+    #[serde(alias = "flow_id")]
+    flow_uuid: String,
+    /// For people.
+    comment: Option<String>,
+    /// The app and version that a device has once it succeeded.
+    app: Option<ConfiguredApp>,
+    /// What the flow's inputs stand for.
+    parameters_mapping: Option<BTreeMap<String, String>>,
+}
+
+/// An app and the version that a deployment brings.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfiguredApp {
+    /// The app; it must exist.
+    name: String,
+    /// The version.
+    version: String,
+}
+
+impl CreateBody {
+    fn order(self) -> Result<Order, Invalid> {
+        let filter = DeviceFilter::try_from(self.device_filter).map_err(|refusal| refusal.within("device_filter"))?;
+        let order = self.deployment_configuration.order(filter);
+        order.map_err(|refusal| refusal.within("deployment_configuration"))
+    }
+}
+
+impl Configuration {
+    fn order(self, filter: DeviceFilter) -> Result<Order, Invalid> {
+        let flow: FlowUuid = self.flow_uuid.parse().map_err(|refusal: Invalid| refusal.within("flow_uuid"))?;
+        let comment = Text::parse(self.comment.unwrap_or_default()).map_err(|refusal| refusal.within("comment"))?;
+        let app = self.app.map(ConfiguredApp::check).transpose().map_err(|refusal| refusal.within("app"))?;
+        let inputs: InputValues = self.parameters_mapping.unwrap_or_default();
+        Ok(Order { filter, flow, flow_field: "deployment_configuration.flow_uuid", comment, app, inputs })
+    }
+}
+
+impl ConfiguredApp {
+    fn check(self) -> Result<(AppName, Version), Invalid> {
+        let name = AppName::parse(self.name).map_err(|refusal| refusal.within("name"))?;
+        Ok((name, Version::parse(self.version).map_err(|refusal| refusal.within("version"))?))
+    }
+}
+
+/// Answer of the creation of a deployment.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Created {
+    #[schema(example = "dp-22be-13ba")]
+    deployment_uuid: String,
+}
+
+/// Deploy an update flow.
+///
+/// To every device of the fleet that the filter matches now.
+#[utoipa::path(
+    post, path = "/api/v2/{project_key}/deployments", operation_id = "CreateDeployment", tag = "Deployments",
+    params(("project_key" = String, Path, description = "The fleet's key")),
+    request_body = CreateBody,
+    responses(
+        (status = 201, description = "The deployment has begun", body = Created),
+        (status = 400, description = "A field is wrong; nothing was deployed", body = Error),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn create(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path(key): Path<String>,
+    ApiBody(body): ApiBody<CreateBody>,
+) -> Result<(StatusCode, Json<Created>), ApiError> {
+    let permitted = bearer.fleet(Operation::CreateDeployment, &key).await?;
+    let uuid = deployments::create(&app, &permitted, &body.order()?).await?;
+    Ok((StatusCode::CREATED, Json(Created { deployment_uuid: uuid.into() })))
+}
+
+/// A deployment. The four counts stand beside `cve_severity`, as the documents print them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeploymentBody {
+    comment: String,
+    #[schema(example = "2023-01-09 12:03:28")]
+    created_time: String,
+    /// Null: nothing has been scanned.
+    cve_severity: Option<String>,
+    #[serde(rename = "Critical")]
+    critical: u64,
+    #[serde(rename = "High")]
+    high: u64,
+    #[serde(rename = "Low")]
+    low: u64,
+    #[serde(rename = "Medium")]
+    medium: u64,
+    deployment_uuid: String,
+    /// `manual` or `api-deployment`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+impl From<Deployment> for DeploymentBody {
+    fn from(deployment: Deployment) -> Self {
+        Self {
+            comment: deployment.comment,
+            created_time: Timestamp::to_spaced(deployment.created_at),
+            cve_severity: None,
+            critical: 0,
+            high: 0,
+            low: 0,
+            medium: 0,
+            deployment_uuid: deployment.uuid,
+            kind: deployment.kind.as_str(),
+        }
+    }
+}
+
+/// A page of deployments.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeploymentPage {
+    deployments: Vec<DeploymentBody>,
+    pagination_info: PaginationInfo,
+}
+
+/// A fleet's deployments, newest first.
+#[utoipa::path(
+    get, path = "/api/v2/{project_key}/deployments", operation_id = "ListDeployments", tag = "Deployments",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
+        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+    ),
+    responses(
+        (status = 200, description = "A page of deployments", body = DeploymentPage),
+        (status = 400, description = "A parameter is wrong", body = Error),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 404, description = "No such fleet", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn list(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path(key): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<DeploymentPage>, ApiError> {
+    let permitted = bearer.fleet(Operation::ListDeployments, &key).await?;
+    let (page, store) = (query.page()?, app.store.read());
+    let (rows, is_more) = store.deployments_page(permitted.fleet().id, page.after, page.limit).await?;
+    let after = page.next(rows.last().map(|deployment| deployment.id), is_more);
+    let total = store.deployments_count(permitted.fleet().id).await?;
+    Ok(Json(DeploymentPage {
+        deployments: rows.into_iter().map(DeploymentBody::from).collect(),
+        pagination_info: PaginationInfo { after, total },
+    }))
+}
+
+/// One deployment.
+#[utoipa::path(
+    get, path = "/api/v2/{project_key}/deployments/{deployment_uuid}", operation_id = "GetDeployment",
+    tag = "Deployments",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("deployment_uuid" = String, Path, description = "The deployment"),
+    ),
+    responses(
+        (status = 200, description = "The deployment", body = DeploymentBody),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 404, description = "No such fleet or deployment", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn get(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path((key, uuid)): Path<(String, String)>,
+) -> Result<Json<DeploymentBody>, ApiError> {
+    let permitted = bearer.fleet(Operation::GetDeployment, &key).await?;
+    Ok(Json(deployments::find(app.store.read(), &permitted, &uuid).await?.into()))
+}
+
+/// Where a device stands in a deployment.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TargetBody {
+    #[schema(example = "2024-03-26 15:09:05")]
+    finished_time: Option<String>,
+    #[schema(example = "2024-03-26 15:09:04")]
+    started_time: Option<String>,
+    /// `Pending`, `In Progress`, `Succeeded`, `Failed` or `Aborted`.
+    #[schema(example = "Failed")]
+    status: &'static str,
+}
+
+impl From<&TargetView> for TargetBody {
+    fn from(target: &TargetView) -> Self {
+        Self {
+            finished_time: spaced(target.finished_at),
+            started_time: spaced(target.started_at),
+            status: target.status.v2_word(),
+        }
+    }
+}
+
+/// A page of a deployment's devices.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TargetPage {
+    #[schema(value_type = BTreeMap<String, TargetBody>)]
+    deployment_by_device_uuid: IndexMap<String, TargetBody>,
+    pagination_info: PaginationInfo,
+}
+
+/// Where each device of a deployment stands.
+#[utoipa::path(
+    get, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/devices", operation_id = "ListDeploymentDevices",
+    tag = "Deployments",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("deployment_uuid" = String, Path, description = "The deployment"),
+        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
+        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+    ),
+    responses(
+        (status = 200, description = "A page of devices", body = TargetPage),
+        (status = 400, description = "A parameter is wrong", body = Error),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 404, description = "No such fleet or deployment", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn list_devices(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path((key, uuid)): Path<(String, String)>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<TargetPage>, ApiError> {
+    let permitted = bearer.fleet(Operation::ListDeploymentDevices, &key).await?;
+    let (page, store) = (query.page()?, app.store.read());
+    let deployment = deployments::find(store, &permitted, &uuid).await?;
+    let (targets, is_more) = store.targets_page(deployment.id, page.after, page.limit).await?;
+    let after = page.next(targets.last().map(|target| target.device_id), is_more);
+    let total = store.targets_count(deployment.id).await?;
+    let by_uuid = targets.iter().map(|target| (target.device_uuid.clone(), TargetBody::from(target)));
+    Ok(Json(TargetPage {
+        deployment_by_device_uuid: by_uuid.collect(),
+        pagination_info: PaginationInfo { after, total },
+    }))
+}
+
+/// One step of a deployment on a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StepBody {
+    /// Null when the step was ended by a signal or never ran to its end.
+    exit_code: Option<i32>,
+    name: String,
+    stderr: String,
+    stdout: String,
+}
+
+impl From<StepResult> for StepBody {
+    fn from(step: StepResult) -> Self {
+        Self { exit_code: step.exit_code, name: step.name.into_string(), stderr: step.stderr, stdout: step.stdout }
+    }
+}
+
+/// One device of a deployment, with its steps.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TargetWithSteps {
+    #[serde(flatten)]
+    target: TargetBody,
+    steps: Vec<StepBody>,
+    #[serde(flatten)]
+    why: Option<Why>,
+}
+
+/// Why a device stands in a deployment as it does: only with `enrich_info`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Why {
+    /// A stable word for programs; null where there is none yet.
+    reason_code: Option<String>,
+    /// One sentence; null where there is none yet.
+    reason: Option<String>,
+    /// When the present state ends by itself; null once it is final.
+    deadline_time: Option<String>,
+}
+
+impl From<&TargetView> for Why {
+    fn from(target: &TargetView) -> Self {
+        let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Self {
+            reason_code: some(&target.reason.code),
+            reason: some(&target.reason.text),
+            deadline_time: (!target.status.is_final()).then(|| target.deadline_at.to_spaced()),
+        }
+    }
+}
+
+/// Where one device of a deployment stands, with its steps.
+#[utoipa::path(
+    get, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}",
+    operation_id = "GetDeploymentDevice", tag = "Deployments",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("deployment_uuid" = String, Path, description = "The deployment"),
+        ("device_uuid" = String, Path, description = "The device"),
+        ("enrich_info" = Option<bool>, Query, description = "Muster's own: add the reason and the deadline"),
+    ),
+    responses(
+        (status = 200, description = "The device and its steps", body = TargetWithSteps),
+        (status = 400, description = "A parameter is wrong", body = Error),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 404, description = "No such fleet, deployment or device", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn get_device(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path((key, uuid, device)): Path<(String, String, String)>,
+    Query(query): Query<EnrichQuery>,
+) -> Result<Json<TargetWithSteps>, ApiError> {
+    let permitted = bearer.fleet(Operation::GetDeploymentDevice, &key).await?;
+    let enrich = flag("enrich_info", query.enrich_info.as_deref())?;
+    let store = app.store.read();
+    let deployment = deployments::find(store, &permitted, &uuid).await?;
+    let target = deployments::find_target(store, &deployment, &device).await?;
+    let steps = store.steps_of(deployment.id, target.device_id).await?;
+    Ok(Json(TargetWithSteps {
+        steps: steps.into_iter().map(StepBody::from).collect(),
+        why: enrich.then(|| Why::from(&target)),
+        target: TargetBody::from(&target),
+    }))
+}
+
+/// Abort a deployment.
+///
+/// Pending devices are aborted at once, those in progress when they confirm;
+/// what has ended is left as it is. Aborting again changes nothing.
+#[utoipa::path(
+    post, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/abort", operation_id = "AbortDeployment",
+    tag = "Deployments",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("deployment_uuid" = String, Path, description = "The deployment"),
+    ),
+    responses(
+        (status = 201, description = "The abort is on its way", body = Message),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet or deployment", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn abort(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path((key, uuid)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Message>), ApiError> {
+    let permitted = bearer.fleet(Operation::AbortDeployment, &key).await?;
+    deployments::abort(&app, &permitted, &uuid, None).await?;
+    Ok((StatusCode::CREATED, Json(Message { message: "Deployment aborted successfully" })))
+}
+
+/// Abort a deployment on one device.
+#[utoipa::path(
+    post, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}/abort",
+    operation_id = "AbortDeploymentDevice", tag = "Deployments",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("deployment_uuid" = String, Path, description = "The deployment"),
+        ("device_uuid" = String, Path, description = "The device"),
+    ),
+    responses(
+        (status = 201, description = "The abort is on its way", body = Message),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet, deployment or device", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn abort_device(
+    State(app): State<App>,
+    bearer: Bearer,
+    Path((key, uuid, device)): Path<(String, String, String)>,
+) -> Result<(StatusCode, Json<Message>), ApiError> {
+    let permitted = bearer.fleet(Operation::AbortDeploymentDevice, &key).await?;
+    deployments::abort(&app, &permitted, &uuid, Some(&device)).await?;
+    Ok((StatusCode::CREATED, Json(Message { message: "Deployment for device aborted successfully" })))
+}

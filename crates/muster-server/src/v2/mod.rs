@@ -1,0 +1,54 @@
+//! API v2 of Connect, and Muster's own calls in its conventions: a bearer token,
+//! the fleet's key in the path, cursors. Translates, and nothing else.
+
+pub mod apps;
+pub mod deployments;
+pub mod devices;
+pub mod groups;
+pub mod update_flows;
+pub mod wire;
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use muster_core::access::Operation;
+use muster_core::token::{Secret, TokenKind};
+
+use crate::access::{Caller, Permitted};
+use crate::app::App;
+use crate::error::OpError;
+use crate::http::ApiError;
+
+/// A caller of API v2, proven by its bearer token.
+pub struct Bearer {
+    caller: Caller,
+    app: App,
+}
+
+impl Bearer {
+    /// The fleet with that key, for `operation`.
+    pub(crate) async fn fleet(&self, operation: Operation, key: &str) -> Result<Permitted, OpError> {
+        self.caller.fleet_by_key(self.app.store.read(), operation, key).await
+    }
+}
+
+impl FromRequestParts<App> for Bearer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let ConnectInfo(peer) = ConnectInfo::<SocketAddr>::from_request_parts(parts, app)
+            .await
+            .map_err(|error| OpError::Internal(error.to_string()))?;
+        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let secret = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| is_bearer(scheme));
+        let secret = Secret::received(secret.map_or("", |(_, token)| token.trim()));
+        let caller = Caller::from_token(&app.store, TokenKind::Access, &secret, peer.ip().to_canonical()).await?;
+        Ok(Self { caller, app: app.clone() })
+    }
+}
+
+fn is_bearer(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("bearer")
+}

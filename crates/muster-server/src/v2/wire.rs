@@ -1,0 +1,74 @@
+//! Shapes that several calls of API v2 share.
+
+use muster_core::clock::Timestamp;
+use muster_core::invalid::{Invalid, quoted};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::http::cursor::PageRequest;
+
+/// The answer to every mistake.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Error {
+    /// What is wrong: the field, and the value.
+    message: String,
+    /// The same text, where clients of API v1 look for it.
+    error_message: String,
+    /// A stable word for programs.
+    #[schema(example = "invalid")]
+    code: String,
+    /// Names the request in the server's log.
+    request_id: String,
+}
+
+/// What a call says that only does something.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Message {
+    /// One sentence.
+    pub message: &'static str,
+}
+
+/// Where a page ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PaginationInfo {
+    /// For the `after` of the next call; null on the last page.
+    pub after: Option<String>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// The page that the address asks for.
+#[derive(Debug, Default, Deserialize)]
+pub struct PageQuery {
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+impl PageQuery {
+    /// Checks it.
+    pub fn page(&self) -> Result<PageRequest, Invalid> {
+        PageRequest::parse(self.after.as_deref(), self.limit.as_deref())
+    }
+}
+
+/// Reads `true` or `false` as they stand in the address, in any case.
+pub fn flag(name: &str, value: Option<&str>) -> Result<bool, Invalid> {
+    match value.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("" | "false" | "0") => Ok(false),
+        Some("true" | "1") => Ok(true),
+        Some(_) => Err(Invalid::new(name, format!("{} is neither true nor false", quoted(value.unwrap_or_default())))),
+    }
+}
+
+/// A moment as most of API v2 prints it; null when it has not come.
+pub fn spaced(at: Option<Timestamp>) -> Option<String> {
+    at.map(Timestamp::to_spaced)
+}
+
+/// The name of something that is made.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+}
