@@ -45,7 +45,7 @@ def database_url(request, engine):
 
 
 class World:
-    """A server, its first account and its devices."""
+    """A server with two accounts, `account` and `stranger`, and the first one's devices."""
 
     def __init__(self, folder, database_url):
         self.folder = folder
@@ -55,6 +55,7 @@ class World:
 
     def open(self, **limits):
         self.account = self.server.bootstrap()
+        self.stranger = self.server.bootstrap(account="stranger")
         self.server.start(**limits)
         self.v1 = V1(self.server, self.account.user_token)
         self.v2 = V2(self.server, self.account)
