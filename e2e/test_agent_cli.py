@@ -81,7 +81,7 @@ def test_sigterm_ends_the_agent_well(world, agent):
 
 
 def test_a_wrong_pairing_token_is_refused(world, agent):
-    for token in ("mp_wrong", "", world.account.user_token, agent.state.name):
+    for token in ("mp_wrong", "", world.account.user_token):
         done = agent.try_enroll(world.server.url, token)
         assert done.returncode != 0
         assert "token" in done.stderr.lower() and "panicked" not in done.stderr, done.stderr
