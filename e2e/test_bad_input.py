@@ -314,10 +314,7 @@ def test_a_bad_value_is_refused_and_named(scene, call, field):
     # The text of a refused token is no help to anybody, and its field may be told otherwise.
     word = None if field.kind == "token" else field.word
     assert_refused(
-        [
-            (shown(value), scene.send(call, json=changed(good, field.keys, value)), word)
-            for value in field.bad_values()
-        ]
+        [(shown(value), scene.send(call, json=changed(good, field.keys, value)), word) for value in field.bad_values()]
     )
 
 
@@ -338,9 +335,7 @@ def test_a_body_that_is_too_large_is_refused(scene, call):
 @pytest.mark.parametrize("call", [call for call in [*V1_CALLS, *V2_CALLS] if call.closed], ids=ids)
 def test_an_unknown_key_is_refused_where_it_matters(scene, call):
     good = call.body(scene)
-    assert_refused(
-        [(place, scene.send(call, json=with_surprise(good, place)), "surprise") for place in call.closed]
-    )
+    assert_refused([(place, scene.send(call, json=with_surprise(good, place)), "surprise") for place in call.closed])
 
 
 THEIRS = [
@@ -473,7 +468,17 @@ def test_bad_queries_are_refused(scene):
     )
 
 
-BAD_SEGMENTS = ["x", "%00", "%FF", "%27%20OR%201%3D1--", "d-0000-0000", "f-0000-0000", "dp-0000-0000", "x" * 4_000, "..%2Fx"]
+BAD_SEGMENTS = [
+    "x",
+    "%00",
+    "%FF",
+    "%27%20OR%201%3D1--",
+    "d-0000-0000",
+    "f-0000-0000",
+    "dp-0000-0000",
+    "x" * 4_000,
+    "..%2Fx",
+]
 PATHS = [
     ("GET", "/devices/{}"), ("GET", "/update-flows/{}"), ("GET", "/deployments/{}"),
     ("GET", "/deployments/{}/devices"), ("POST", "/deployments/{}/abort"),
@@ -530,9 +535,17 @@ def test_bad_flow_documents_are_refused(scene):
 def test_inputs_are_held_against_the_flow(scene):
     (call,) = (call for call in V2_CALLS if call.name == "deploy")
     place = ["deployment_configuration", "parameters_mapping"]
-    wrong = {"unknown": {"who": "x", "surprise": "x"}, "missing": {}, "NUL": {"who": "a\u0000"}, "huge": {"who": "x" * 40_000}}
+    wrong = {
+        "unknown": {"who": "x", "surprise": "x"},
+        "missing": {},
+        "NUL": {"who": "a\u0000"},
+        "huge": {"who": "x" * 40_000},
+    }
     assert_refused(
-        [(name, scene.send(call, json=changed(call.body(scene), place, given)), "parameters_mapping") for name, given in wrong.items()]
+        [
+            (name, scene.send(call, json=changed(call.body(scene), place, given)), "parameters_mapping")
+            for name, given in wrong.items()
+        ]
     )
 
 

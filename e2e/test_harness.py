@@ -43,9 +43,7 @@ def parent(tmp_path):
     """A parent with a private PostgreSQL in `tmp_path`: (process, id of the script, URL)."""
     tmp_path.chmod(0o755)
     env = {**os.environ, "TMPDIR": "/tmp"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(SCRIPT)], stdout=subprocess.PIPE, text=True, env=env
-    )
+    process = subprocess.Popen([sys.executable, "-c", PARENT, str(SCRIPT)], stdout=subprocess.PIPE, text=True, env=env)
     pid, url = process.stdout.readline().split()
     yield process, int(pid), url
     process.kill()

@@ -35,7 +35,13 @@ def test_bootstrapping_twice_is_refused_and_says_so(server):
 
 def test_another_account_has_its_own_tokens_and_a_name_of_its_own(server):
     first, second = server.bootstrap(), server.bootstrap(account="second")
-    assert len({first.user_token, first.access_token, first.pairing_token} & {second.user_token, second.access_token, second.pairing_token}) == 0
+    assert (
+        len(
+            {first.user_token, first.access_token, first.pairing_token}
+            & {second.user_token, second.access_token, second.pairing_token}
+        )
+        == 0
+    )
     again = server.admin("bootstrap", "--json", "--account", "second")
     assert again.returncode != 0 and "second" in again.stderr
 
@@ -43,7 +49,9 @@ def test_another_account_has_its_own_tokens_and_a_name_of_its_own(server):
 def test_what_was_handed_over_has_every_key(server):
     account = server.bootstrap()
     assert (account.project_key, account.project_name) == ("demo", "demo")
-    assert all([account.admin_user, account.admin_password, account.user_token, account.access_token, account.pairing_token])
+    assert all(
+        [account.admin_user, account.admin_password, account.user_token, account.access_token, account.pairing_token]
+    )
 
 
 def test_data_survive_a_clean_stop(server):

@@ -7,7 +7,6 @@ import pytest
 from muster.api import V1
 from muster.flows import flow
 from muster.shapes import V1_DEVICE, V1_STATE_ITEM, assert_shape, assert_v1_error, mismatches
-from muster.waiting import eventually
 
 SUCCESS = {"message": "Success"}
 numbers = itertools.count(1)
@@ -113,9 +112,7 @@ def test_states_are_walked_by_the_last_device_uuid(world, group):
     devices = [world.device(group=group) for _ in range(5)]
     seen, offset = [], {}
     for size in (2, 2, 1):
-        answer = world.v1.devices_state(
-            project_name=world.account.project_name, group_name=group, limit=2, **offset
-        )
+        answer = world.v1.devices_state(project_name=world.account.project_name, group_name=group, limit=2, **offset)
         assert answer.status_code == 200
         assert_shape(answer.json(), {"message": list})
         page = answer.json()["message"]
@@ -131,7 +128,12 @@ def test_state_is_asked_by_token_uuid_or_number(world):
     device = world.device()
     number = world.v1.device(device.token)["device_id"]
     expected = {"message": {"device_status": "offline", "device_id": device.uuid}}
-    for body in ({"device_token": device.token}, {"device_id": device.uuid}, {"device_id": str(number)}, {"device_id": number}):
+    for body in (
+        {"device_token": device.token},
+        {"device_id": device.uuid},
+        {"device_id": str(number)},
+        {"device_id": number},
+    ):
         answer = world.v1.device_state(**body)
         assert (answer.status_code, answer.json()) == (200, expected), body
 
@@ -277,8 +279,10 @@ def test_the_last_five_updates_are_shown_newest_first(world):
     world.v2.create_app(app)
     uuid = world.v2.create_flow(flow("shown", [("a", "true")]))
     for number in range(6):
-        deployment = world.v2.deploy(uuid, device.uuid, comment=f"c{number}", app={"name": app, "version": f"v{number}"})
-        eventually(lambda: world.v2.target(deployment, device.uuid)["status"] == "Succeeded", what="Succeeded")
+        deployment = world.v2.deploy(
+            uuid, device.uuid, comment=f"c{number}", app={"name": app, "version": f"v{number}"}
+        )
+        world.v2.wait_for_status(deployment, device.uuid, "Succeeded")
     details = world.v1.device(device.token)
     assert_shape(details, V1_DEVICE)
     updates = details["updates_v2"]

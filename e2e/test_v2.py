@@ -21,7 +21,6 @@ from muster.shapes import (
     assert_v2_error,
     mismatches,
 )
-from muster.waiting import eventually
 
 numbers = itertools.count(1)
 
@@ -42,11 +41,6 @@ def group(world):
 def hello(world):
     """A flow that greets its input."""
     return world.v2.create_flow(flow("hello", [("greet", "echo hi ${{ inputs.who }}")], inputs=["who"]))
-
-
-def ended(v2, deployment, device, status):
-    eventually(lambda: v2.target(deployment, device.uuid)["status"] == status, what=status)
-    return v2.target(deployment, device.uuid)
 
 
 def walk(v2, path, key, **params):
@@ -319,7 +313,7 @@ def test_a_deployment_from_creation_to_success(world, hello):
     )
     assert answer.status_code == 201 and set(answer.json()) == {"deployment_uuid"}
     deployment = answer.json()["deployment_uuid"]
-    target = ended(world.v2, deployment, device, "Succeeded")
+    target = world.v2.wait_for_status(deployment, device.uuid, "Succeeded")
     assert_shape(target, V2_TARGET_WITH_STEPS)
     assert target["steps"] == [{"exit_code": 0, "name": "greet", "stderr": "", "stdout": "hi Ada\n"}]
     assert target["started_time"] <= target["finished_time"]
@@ -368,7 +362,7 @@ def test_a_failing_step_ends_the_run_and_shows_its_output(world):
     device = world.online_device()
     steps = [("good", "echo fine"), ("bad", "echo out; echo err >&2; exit 7"), ("never", "echo never")]
     deployment = world.v2.deploy(world.v2.create_flow(flow("failing", steps)), device.uuid)
-    target = ended(world.v2, deployment, device, "Failed")
+    target = world.v2.wait_for_status(deployment, device.uuid, "Failed")
     assert target["steps"][:2] == [
         {"exit_code": 0, "name": "good", "stderr": "", "stdout": "fine\n"},
         {"exit_code": 7, "name": "bad", "stderr": "err\n", "stdout": "out\n"},
@@ -426,7 +420,7 @@ def test_aborting_is_idempotent_and_spares_what_has_ended(world, hello):
         "deployment_configuration": {"flow_uuid": hello, "parameters_mapping": {"who": "x"}},
     }
     deployment = world.v2.post("/deployments", body).json()["deployment_uuid"]
-    ended(world.v2, deployment, online, "Succeeded")
+    world.v2.wait_for_status(deployment, online.uuid, "Succeeded")
     for _ in range(2):
         answer = world.v2.post(f"/deployments/{deployment}/devices/{offline.uuid}/abort")
         assert (answer.status_code, answer.json()) == (201, {"message": "Deployment for device aborted successfully"})

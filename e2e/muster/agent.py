@@ -53,9 +53,7 @@ class Agent:
         return found.group()
 
     def start(self):
-        self.process = Process(
-            [binary("muster-agent"), "run", "--state", self.state], self.folder / "agent.log"
-        )
+        self.process = Process([binary("muster-agent"), "run", "--state", self.state], self.folder / "agent.log")
         return self
 
     def kill9(self):
@@ -64,11 +62,6 @@ class Agent:
     def stop(self):
         if self.process is not None:
             self.process.stop()
-
-    def restart(self):
-        if self.process.is_running:
-            self.process.stop()
-        return self.start()
 
     def wait_connected(self, v1):
         """Until API v1 says that the device is online."""

@@ -2,7 +2,10 @@
 
 import requests
 
+from .waiting import eventually
+
 TIMEOUT_SECONDS = 30
+FINAL_STATUSES = {"Succeeded", "Failed", "Aborted"}
 
 
 class V1:
@@ -131,6 +134,18 @@ class V2:
         answer = self.get(f"/deployments/{deployment_uuid}/devices/{device_uuid}", **params)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def wait_for_status(self, deployment_uuid, device_uuid, status):
+        """The target, once it stands so; one that ended otherwise is an error at once."""
+
+        def reached():
+            target = self.target(deployment_uuid, device_uuid, enrich_info="true")
+            if target["status"] in FINAL_STATUSES - {status}:
+                raise RuntimeError(f"waited for {status}, and got {target}")
+            return target["status"] == status
+
+        eventually(reached, what=f"{status} in {deployment_uuid} on {device_uuid}")
+        return self.target(deployment_uuid, device_uuid)
 
     def targets(self, deployment_uuid):
         answer = self.get(f"/deployments/{deployment_uuid}/devices")

@@ -12,7 +12,5 @@ def binary(name):
     folder = Path(os.environ.get("MUSTER_BIN_DIR") or REPOSITORY_DIR / "target" / "debug")
     path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there: run `cargo build --workspace --bins`, or set MUSTER_BIN_DIR"
-        )
+        raise FileNotFoundError(f"{path} is not there: run `cargo build --workspace --bins`, or set MUSTER_BIN_DIR")
     return str(path)

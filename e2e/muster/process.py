@@ -82,7 +82,9 @@ class Process:
             return self.child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill9()
-            raise AssertionError(f"{self.command} did not end within {STOP_SECONDS} s of SIGTERM:\n{self.output()}")
+            raise AssertionError(
+                f"{self.command} did not end within {STOP_SECONDS} s of SIGTERM:\n{self.output()}"
+            ) from None
 
     def kill9(self):
         """SIGKILL: no chance to write anything more."""
