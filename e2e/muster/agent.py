@@ -1,0 +1,69 @@
+"""A real agent with a state folder of its own."""
+
+import re
+from pathlib import Path
+
+from .binaries import binary
+from .process import Process, run
+from .waiting import eventually
+
+UUID = re.compile(r"\bd-[0-9a-z]{4}-[0-9a-z]{4}\b")
+
+
+class Agent:
+    """One device: enrolled once, its process started and killed at will."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.state = self.folder / "state"
+        self.process = None
+        self.uuid = None
+        self.token = None
+        self.name = None
+
+    def try_enroll(self, server_url, pairing_token, name=None, group=None):
+        options = ["--name", name] if name else []
+        options += ["--group", group] if group else []
+        return run(
+            binary("muster-agent"), "enroll", "--server", server_url,
+            "--pairing-token", pairing_token, "--state", self.state, *options,
+        )  # fmt: skip
+
+    def enroll(self, server, account, name=None, group=None):
+        done = self.try_enroll(server.url, account.pairing_token, name, group)
+        assert done.returncode == 0, f"enroll: {done.stderr}{done.stdout}"
+        self.name = name
+        self.token = self.print_token()
+        self.uuid = self.status_uuid()
+        return self
+
+    def command(self, *words):
+        return run(binary("muster-agent"), *words, "--state", self.state)
+
+    def print_token(self):
+        done = self.command("--print-token")
+        assert done.returncode == 0, f"--print-token: {done.stderr}"
+        return done.stdout.strip()
+
+    def status_uuid(self):
+        done = self.command("status", "--json")
+        found = UUID.search(done.stdout)
+        assert found, f"status --json names no device: {done.stdout}{done.stderr}"
+        return found.group()
+
+    def start(self):
+        self.process = Process([binary("muster-agent"), "run", "--state", self.state], self.folder / "agent.log")
+        return self
+
+    def kill9(self):
+        self.process.kill9()
+
+    def stop(self):
+        if self.process is not None:
+            self.process.stop()
+
+    def wait_connected(self, v1):
+        """Until API v1 says that the device is online."""
+        eventually(lambda: v1.state(self.uuid) == "online", what=f"{self.uuid} online")
+        return self
