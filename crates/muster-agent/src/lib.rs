@@ -1,1 +1,5 @@
 //! The agent that runs on each device.
+
+mod files;
+pub mod server_url;
+pub mod state;
