@@ -3,3 +3,4 @@
 mod files;
 pub mod server_url;
 pub mod state;
+pub mod step;
