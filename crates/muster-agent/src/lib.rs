@@ -1,6 +1,10 @@
 //! The agent that runs on each device.
 
+pub mod enroll;
 mod files;
+pub mod http;
+pub mod inventory;
+pub mod net;
 pub mod run;
 pub mod server_url;
 pub mod state;
