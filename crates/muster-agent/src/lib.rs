@@ -4,6 +4,7 @@ pub mod enroll;
 mod files;
 pub mod http;
 pub mod inventory;
+pub mod link;
 pub mod net;
 pub mod run;
 pub mod server_url;
