@@ -20,3 +20,6 @@ pub mod journal;
 pub mod machine;
 pub mod plan;
 pub mod store;
+
+#[cfg(test)]
+mod tests;
