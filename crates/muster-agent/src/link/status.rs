@@ -62,3 +62,30 @@ impl StatusFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::files::read_json;
+
+    #[test]
+    fn remembers_when_the_link_was_last_up_and_writes_only_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status.json");
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let mut file = StatusFile::new(path.clone(), clock.clone());
+        file.connected();
+        clock.advance(Duration::from_secs(5));
+        file.disconnected(Some("gone".to_owned()));
+        let down: LinkStatus = read_json(&path).unwrap().unwrap();
+        assert_eq!((down.is_connected, down.last_connected_at), (false, Timestamp::from_millis(6_000)));
+        std::fs::remove_file(&path).unwrap();
+        file.disconnected(Some("gone".to_owned()));
+        assert!(!path.exists(), "the same failure again is no news");
+        file.disconnected(Some("far gone".to_owned()));
+        let later = StatusFile::new(path, clock);
+        assert_eq!(later.status.last_connected_at, Timestamp::from_millis(6_000), "kept over a restart");
+    }
+}

@@ -224,3 +224,6 @@ fn bounded(heartbeat_ms: u64) -> Duration {
 fn silence_max(heartbeat: Duration) -> Duration {
     heartbeat * HEARTBEATS_MISSED_MAX
 }
+
+#[cfg(test)]
+mod tests;
