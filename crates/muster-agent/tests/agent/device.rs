@@ -18,12 +18,14 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Device {
     dir: TempDir,
     agent: Option<Child>,
+    /// What else its commands find in their environment.
+    pub(crate) env: Vec<(&'static str, PathBuf)>,
 }
 
 impl Device {
     /// A device that has not enrolled.
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory"), agent: None }
+        Self { dir: tempfile::tempdir().expect("a directory"), agent: None, env: Vec::new() }
     }
 
     /// A device that has.
@@ -74,6 +76,7 @@ impl Device {
     pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(AGENT);
         command.arg(subcommand).arg("--state").arg(self.state()).env("MUSTER_AGENT_SECRET", "x");
+        command.envs(self.env.iter().cloned());
         command
     }
 

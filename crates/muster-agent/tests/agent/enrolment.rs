@@ -1,6 +1,7 @@
 //! `enroll`, `--print-token` and `status`.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use muster_link::{RefusedCode, ToDevice};
 use serde_json::{Value, json};
@@ -86,4 +87,24 @@ async fn a_refusal_on_the_link_is_shown() {
     link.gone().await;
     let is_shown = || status(&device)["last_error"].as_str().is_some_and(|error| error.contains("who are you"));
     until("the refusal is shown", is_shown).await;
+}
+
+#[tokio::test]
+async fn trusts_the_machines_authorities_and_no_others() {
+    let (mut server, certificate) = Server::start_tls().await;
+    let mut device = Device::new();
+    std::fs::write(device.file("authority.pem"), certificate).unwrap();
+    device.env.push(("SSL_CERT_FILE", device.file("authority.pem")));
+    assert!(device.enrol(&mut server, "201 Created", &accepted()).await.status.success());
+    device.start();
+    server.welcome().await;
+    let (stranger, _) = Server::start_tls().await;
+    let mut other = Device::new();
+    other.env = device.env.clone();
+    let mut command = other.command("enroll");
+    let child =
+        command.args(["--server", &stranger.url(), "--pairing-token", "mp_secret"]).stderr(Stdio::piped()).spawn();
+    stranger.refused_by_the_agent().await;
+    let output = child.unwrap().wait_with_output().unwrap();
+    assert!(!output.status.success() && text(&output.stderr).contains("certificate"), "{output:?}");
 }

@@ -1,5 +1,6 @@
 //! A scripted server: says what the test says, expects what the test expects.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -8,9 +9,13 @@ use muster_link::{EnrollRequest, Facts, Instruction, Nonce, PublicKey, RunId, To
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -18,8 +23,14 @@ use tokio_tungstenite::tungstenite::Message;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const HEARTBEAT_MS: u64 = 1_000;
 
+/// A connection, encrypted or not.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
 pub(crate) struct Server {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     epoch: i64,
     /// Of the device that enrolled.
     pub(crate) key: Option<PublicKey>,
@@ -27,21 +38,42 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"), epoch: 0, key: None }
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"), tls: None, epoch: 0, key: None }
+    }
+
+    /// A server that speaks TLS, and its certificate as PEM.
+    pub(crate) async fn start_tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        let config = config.with_single_cert(vec![made.cert.der().clone()], key).expect("a configuration");
+        (Self { tls: Some(Arc::new(config).into()), ..Self::start().await }, made.cert.pem())
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.listener.local_addr().expect("an address"))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.listener.local_addr().expect("an address"))
     }
 
-    pub(crate) async fn accept_stream(&self) -> TcpStream {
-        timeout(PATIENCE, self.listener.accept()).await.expect("the agent dials").expect("a stream").0
+    pub(crate) async fn accept_stream(&self) -> Box<dyn Duplex> {
+        let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("the agent dials").expect("a stream");
+        match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.accept(stream).await.expect("an encrypted stream")),
+        }
+    }
+
+    /// Takes one connection, which must fail before anything is said.
+    pub(crate) async fn refused_by_the_agent(&self) {
+        let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("the agent dials").expect("a stream");
+        assert!(self.tls.as_ref().expect("TLS").accept(stream).await.is_err());
     }
 
     /// Answers one enrolment.
     pub(crate) async fn answer_enrolment(&mut self, status: &str, body: &Value) -> EnrollRequest {
         let mut stream = self.accept_stream().await;
-        let (head, request) = read_request(&mut stream).await;
+        let (head, request) = read_request(&mut *stream).await;
         assert!(head.starts_with("POST /link/v1/enroll HTTP/1.1"), "{head}");
         let body = body.to_string();
         let length = body.len();
@@ -71,7 +103,7 @@ impl Server {
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
+async fn read_request(stream: &mut dyn Duplex) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
         let mut chunk = [0; 4096];
@@ -90,7 +122,7 @@ async fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
 }
 
 pub(crate) struct Link {
-    websocket: WebSocketStream<TcpStream>,
+    websocket: WebSocketStream<Box<dyn Duplex>>,
     /// What the device said of itself.
     pub(crate) facts: Facts,
 }
