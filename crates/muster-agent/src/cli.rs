@@ -1,6 +1,7 @@
 //! The commands, for `muster-agent` and, embedded, for `muster agent`.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -167,9 +168,9 @@ fn enroll(state: &StateDir, args: EnrollArgs, env: &mut AgentEnv) -> anyhow::Res
 }
 
 fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
-    // When the executable has set up its own log, it stays.
-    let _ =
-        tracing_subscriber::fmt().with_max_level(args.log).with_writer(std::io::stderr).with_target(false).try_init();
+    let log = tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false);
+    // When the executable has set up its own log, that one stays.
+    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
     let AgentEnv { step_runner, crypto, clock, mut rng } = env;
     let settings = Settings { state, runner: step_runner, reboot_command: args.reboot_command, crypto, clock };
     let runtime = runtime()?;

@@ -1,5 +1,6 @@
 //! One connection: dials, carries out what the session says, until it ends.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -8,6 +9,7 @@ use muster_link::CONTROL_PATH;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 
@@ -91,9 +93,19 @@ fn config() -> WebSocketConfig {
         .max_frame_size(Some(LINK_MESSAGE_BYTES_MAX))
 }
 
+/// A server that dies closes its connections, with or without a goodbye.
 fn broken(error: &tungstenite::Error) -> LinkError {
     match error {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => LinkError::Closed,
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => LinkError::Closed,
+        tungstenite::Error::Io(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+            ) =>
+        {
+            LinkError::Closed
+        }
         other => LinkError::Broken(other.to_string()),
     }
 }

@@ -23,6 +23,10 @@ pub const WAITING_RUNS_MAX: usize = 32;
 pub const SETTLED_RUNS_KEPT: usize = 50;
 /// Reports that the settled runs may have in all: each holds up to two kept outputs.
 pub const SETTLED_REPORTS_KEPT: i64 = 500;
+/// Runs that are over, and of which the server has not stored everything, that are
+/// kept. A server acknowledges what it does not know, so there are few; the bound
+/// is for one that does not.
+pub const UNSTORED_RUNS_KEPT: usize = 200;
 /// Reports that may be on their way, without an acknowledgement, at a time.
 const REPORTS_IN_FLIGHT_MAX: i64 = 8;
 
@@ -290,7 +294,9 @@ impl Book {
                 self.append(i, Entry::StepStarted { index, at: now });
                 self.effects.push_back(Effect::Launch { run, index });
             }
-            Next::Reboot if is_turn => {
+            // A server that asks for the next run has done with this one, acknowledged or
+            // not, and what it has not stored is repeated after the reboot.
+            next if is_turn && (next == Next::Reboot || next == Next::AwaitAck && self.is_awaited(i)) => {
                 self.append(i, Entry::RebootStarted { at: now });
                 self.effects.push_back(Effect::Reboot { run });
                 self.is_rebooting = true;
@@ -300,16 +306,27 @@ impl Book {
         true
     }
 
-    /// Drops what settled runs need no more, and the oldest of them.
+    /// Whether a run waits behind this one.
+    fn is_awaited(&self, i: usize) -> bool {
+        self.slots[i + 1..].iter().any(|slot| !slot.known.run.is_finished())
+    }
+
+    /// Drops what settled runs need no more, and the oldest of the runs that are over.
     fn prune(&mut self) {
-        let (mut kept, mut reports) = (0, 0);
+        let (mut settled, mut reports, mut unstored) = (0, 0, 0);
         let mut pruned = Vec::new();
-        for slot in self.slots.iter_mut().rev().filter(|slot| slot.known.run.is_settled()) {
-            slot.known.run.forget_instruction();
-            kept += 1;
-            reports += slot.known.run.reports();
-            if kept > SETTLED_RUNS_KEPT || reports > SETTLED_REPORTS_KEPT {
-                pruned.push(slot.known.id.clone());
+        for Slot { known: KnownRun { id, run, .. }, .. } in self.slots.iter_mut().rev() {
+            let is_surplus = if run.is_settled() {
+                run.forget_instruction();
+                settled += 1;
+                reports += run.reports();
+                settled > SETTLED_RUNS_KEPT || reports > SETTLED_REPORTS_KEPT
+            } else {
+                unstored += usize::from(run.next() == Next::Over);
+                unstored > UNSTORED_RUNS_KEPT && run.next() == Next::Over
+            };
+            if is_surplus {
+                pruned.push(id.clone());
             }
         }
         self.slots.retain(|slot| !pruned.contains(&slot.known.id));

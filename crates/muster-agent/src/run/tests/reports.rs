@@ -1,7 +1,7 @@
 //! What the book tells the server, and what it keeps.
 
 use super::*;
-use crate::run::book::{Book, Effect, Input, SETTLED_RUNS_KEPT, WAITING_RUNS_MAX};
+use crate::run::book::{Book, Effect, Input, SETTLED_RUNS_KEPT, UNSTORED_RUNS_KEPT, WAITING_RUNS_MAX};
 use crate::run::entry::Entry;
 
 fn reported(effects: &[Effect]) -> Vec<i64> {
@@ -86,21 +86,51 @@ fn takes_no_more_runs_than_may_wait() {
     assert_eq!(book.handle(one_step(most + 1), NOW), []);
 }
 
-#[test]
-fn nothing_begins_while_a_reboot_is_due() {
+fn launches(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Launch { .. }))
+}
+
+fn reboots(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Reboot { .. }))
+}
+
+/// A book whose run 1 has ended, and wants a reboot.
+fn reboot_wanted() -> Book {
     let mut book = Book::default();
     let mut first = instruction(1, &json!([step("a")]), None);
     first.flow.is_reboot_wanted = true;
     book.handle(Input::Instructed(Box::new(first)), NOW);
-    book.handle(one_step(2), NOW);
-    let is_quiet = |effects: &[Effect]| !effects.iter().any(|effect| matches!(effect, Effect::Launch { .. }));
-    assert!(is_quiet(&over(&mut book, 1, 0)));
-    let effects = book.handle(Input::Acked(run_id(1), 3), NOW);
+    assert!(!reboots(&over(&mut book, 1, 0)));
+    book
+}
+
+#[test]
+fn reboots_once_when_the_server_has_everything() {
+    let mut book = reboot_wanted();
     let expected = [
         Effect::Append { run: run_id(1), entry: Entry::Acked { seq: 3 } },
         Effect::Append { run: run_id(1), entry: Entry::RebootStarted { at: NOW } },
         Effect::Reboot { run: run_id(1) },
     ];
-    assert_eq!(effects, expected);
-    assert!(!is_quiet(&book.handle(Input::RebootOver, NOW)), "the reboot did not come, so life goes on");
+    assert_eq!(book.handle(Input::Acked(run_id(1), 3), NOW), expected);
+    assert_eq!(book.handle(Input::Acked(run_id(1), 3), NOW), []);
+}
+
+#[test]
+fn nothing_begins_while_a_reboot_is_under_way() {
+    let mut book = reboot_wanted();
+    let effects = book.handle(one_step(2), NOW);
+    assert!(reboots(&effects) && !launches(&effects), "the server asks for the next, so it has done with the first");
+    assert!(!launches(&book.handle(Input::LinkUp, NOW)));
+    assert!(launches(&book.handle(Input::RebootOver, NOW)), "the reboot did not come, so life goes on");
+}
+
+#[test]
+fn does_not_keep_what_nobody_acknowledges_for_ever() {
+    let mut book = Book::default();
+    let kept = u32::try_from(UNSTORED_RUNS_KEPT).unwrap();
+    for attempt in 1..=kept + 1 {
+        book.handle(Input::Aborted(run_id(attempt)), NOW);
+    }
+    assert!(book.find(&run_id(1)).is_none() && book.find(&run_id(2)).is_some());
 }
