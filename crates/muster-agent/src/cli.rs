@@ -79,7 +79,7 @@ pub enum Command {
 /// Options of `enroll`.
 #[derive(Debug, Args)]
 pub struct EnrollArgs {
-    /// Address of the server: https://HOST[:PORT][/PATH]
+    /// Address of the server, like https://muster.example.com
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
     pub server: ServerUrl,
     /// The fleet's pairing token
@@ -181,4 +181,51 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
 
 fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        cli: Cli,
+    }
+
+    #[derive(Parser)]
+    struct Embedding {
+        #[command(subcommand)]
+        command: Embedded,
+    }
+
+    #[derive(Subcommand)]
+    enum Embedded {
+        /// As `muster` has it
+        Agent(Cli),
+    }
+
+    #[test]
+    fn reads_the_same_alone_and_embedded() {
+        Alone::command().debug_assert();
+        Embedding::command().debug_assert();
+        let alone = Alone::parse_from(["muster-agent", "status", "--json", "--state", "/s"]).cli;
+        let Embedded::Agent(embedded) =
+            Embedding::parse_from(["muster", "agent", "status", "--json", "--state", "/s"]).command;
+        for cli in [alone, embedded] {
+            assert_eq!(cli.state, PathBuf::from("/s"));
+            assert!(matches!(cli.command, Some(Command::Status(StatusArgs { json: true }))));
+        }
+    }
+
+    #[test]
+    fn a_pairing_token_is_not_shown() {
+        let args = ["muster-agent", "enroll", "--server", "http://a", "--pairing-token", "mp_secret"];
+        assert!(!format!("{:?}", Alone::parse_from(args).cli).contains("mp_secret"));
+        let refused =
+            Alone::try_parse_from(["muster-agent", "enroll", "--server", "nonsense", "--pairing-token", "mp_secret"]);
+        assert!(!refused.err().unwrap().to_string().contains("mp_secret"));
+    }
 }

@@ -17,8 +17,8 @@ use super::session::{End, Input, Output, Session};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::net::{ConnectError, Dialer, Stream};
-use crate::run::book;
 use crate::run::driver::{Message as ToRuns, Report};
+use crate::run::effect;
 
 /// How long a message may take to leave the device.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -156,10 +156,10 @@ impl Socket {
                     tracing::info!(epoch, "connected");
                     tell(ends, ToRuns::LinkUp { epoch }).await?;
                 }
-                Output::Instructed(instruction) => tell_book(ends, book::Input::Instructed(instruction)).await?,
-                Output::Unreadable(run, problem) => tell_book(ends, book::Input::Unreadable(run, problem)).await?,
-                Output::Aborted(run) => tell_book(ends, book::Input::Aborted(run)).await?,
-                Output::Acked(run, seq) => tell_book(ends, book::Input::Acked(run, seq)).await?,
+                Output::Instructed(instruction) => tell_book(ends, effect::Input::Instructed(instruction)).await?,
+                Output::Unreadable(run, problem) => tell_book(ends, effect::Input::Unreadable(run, problem)).await?,
+                Output::Aborted(run) => tell_book(ends, effect::Input::Aborted(run)).await?,
+                Output::Acked(run, seq) => tell_book(ends, effect::Input::Acked(run, seq)).await?,
                 Output::Close(end) => return Err(end.into()),
             }
         }
@@ -183,7 +183,7 @@ impl Socket {
     }
 }
 
-async fn tell_book(ends: &Ends<'_>, input: book::Input) -> Result<(), LinkError> {
+async fn tell_book(ends: &Ends<'_>, input: effect::Input) -> Result<(), LinkError> {
     tell(ends, ToRuns::Book(input)).await
 }
 

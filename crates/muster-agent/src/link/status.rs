@@ -42,14 +42,14 @@ impl StatusFile {
         self.write();
     }
 
-    /// The link ended, or could not be made.
+    /// The link ended, or could not be made; without an error when the agent ends.
     pub fn disconnected(&mut self, error: Option<String>) {
         let before = self.status.clone();
         if before.is_connected {
             self.status.last_connected_at = self.clock.now();
         }
         self.status.is_connected = false;
-        self.status.last_error = error;
+        self.status.last_error = error.or(self.status.last_error.take());
         if before != self.status {
             self.write();
         }

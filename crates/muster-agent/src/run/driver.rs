@@ -14,7 +14,8 @@ use muster_core::target::RunEvent;
 use muster_link::RunId;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
 
-use super::book::{Book, Effect, Input};
+use super::book::Book;
+use super::effect::{Effect, Input};
 use super::entry::Entry;
 use super::store::RunStore;
 use crate::step::StepOutcome;

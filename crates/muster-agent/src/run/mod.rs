@@ -4,6 +4,7 @@
 //! * [`plan`]: which command comes next, and how a run ends;
 //! * [`machine`]: one run, made of its journal's entries;
 //! * [`book`]: every run of the device, and whose turn it is;
+//! * [`effect`]: what goes into the book, and what comes out;
 //! * [`journal`], [`store`]: the disk;
 //! * [`driver`]: the thread that does what the book says.
 //!
@@ -15,6 +16,7 @@
 
 pub mod book;
 pub mod driver;
+pub mod effect;
 pub mod entry;
 pub mod journal;
 pub mod machine;

@@ -137,3 +137,82 @@ fn damaged() -> Entry {
 fn unknown(id: &RunId) -> io::Error {
     io::Error::other(format!("the run {id} has no journal"))
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_core::clock::Timestamp;
+
+    use super::*;
+    use crate::run::machine::Next;
+
+    const AT: Timestamp = Timestamp::from_millis(1);
+
+    fn id() -> RunId {
+        "dp-1a2b-3c4d.1".parse().unwrap()
+    }
+
+    /// A store with one run, of which that is journalled.
+    fn store_with(entries: &[Entry]) -> (tempfile::TempDir, RunStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, known) = RunStore::open(dir.path().join("runs")).unwrap();
+        assert!(known.is_empty());
+        store.create(&id(), 7, Origin::Aborted).unwrap();
+        entries.iter().for_each(|entry| store.append(&id(), entry).unwrap());
+        (dir, store)
+    }
+
+    fn reopened(store: &RunStore) -> Vec<KnownRun> {
+        RunStore::open(store.root.clone()).unwrap().1
+    }
+
+    #[test]
+    fn finds_its_runs_again() {
+        let (_dir, store) = store_with(&[Entry::Accepted { at: AT }]);
+        let known = reopened(&store);
+        assert_eq!((known.len(), &known[0].id, known[0].arrival, known[0].run.reports()), (1, &id(), 7, 1));
+        assert_eq!(store.report(&id(), 1).unwrap(), RunEvent::Accepted);
+    }
+
+    #[test]
+    fn a_run_whose_instruction_never_reached_the_disk_is_unknown() {
+        let (_dir, store) = store_with(&[]);
+        fs::remove_file(store.dir(&id()).join("instruction.json")).unwrap();
+        assert!(reopened(&store).is_empty());
+        assert!(!store.dir(&id()).exists());
+    }
+
+    #[test]
+    fn a_removed_run_does_not_come_back() {
+        let (_dir, mut store) = store_with(&[]);
+        // As a power cut in the middle of removing leaves it.
+        let removed = store.root.join(format!("{}{REMOVED}", id()));
+        fs::rename(store.dir(&id()), &removed).unwrap();
+        assert!(reopened(&store).is_empty() && !removed.exists());
+        store.create(&id(), 8, Origin::Aborted).unwrap();
+        store.remove(&id()).unwrap();
+        assert_eq!(fs::read_dir(&store.root).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_run_ends_and_stays_ended() {
+        let (_dir, store) = store_with(&[Entry::Accepted { at: AT }, Entry::StepStarted { index: 0, at: AT }]);
+        let path = store.dir(&id()).join("journal.jsonl");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[2] = b'x';
+        fs::write(&path, bytes).unwrap();
+        for _ in 0..2 {
+            let known = reopened(&store);
+            assert_eq!((known[0].run.next(), known[0].run.reports()), (Next::Over, 1));
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_steps_is_removed_unless_one_runs() {
+        for (entry, is_kept) in [(Entry::Accepted { at: AT }, false), (Entry::StepStarted { index: 0, at: AT }, true)] {
+            let (_dir, store) = store_with(&[entry]);
+            fs::create_dir(store.step(&id(), 0).path()).unwrap();
+            reopened(&store);
+            assert_eq!(store.step(&id(), 0).path().exists(), is_kept);
+        }
+    }
+}

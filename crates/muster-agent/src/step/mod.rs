@@ -7,7 +7,7 @@
 //!
 //! * [`dir`]: the step's directory, and the agent's side of it;
 //! * [`runner`]: the runner's side;
-//! * [`supervise`]: starts the command and ends its process group;
+//! * `supervise`: starts the command and ends its process group;
 //! * [`output`]: what is kept of an output stream.
 //!
 //! # Why a step never runs twice, and is never lost

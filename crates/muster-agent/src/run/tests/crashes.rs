@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::run::book::{Book, Effect, Input, KnownRun};
+use crate::run::book::{Book, KnownRun};
+use crate::run::effect::{Effect, Input};
 use crate::run::entry::Entry;
 use crate::run::machine::{Origin, Run};
 

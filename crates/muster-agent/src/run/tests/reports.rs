@@ -1,7 +1,8 @@
 //! What the book tells the server, and what it keeps.
 
 use super::*;
-use crate::run::book::{Book, Effect, Input, SETTLED_RUNS_KEPT, UNSTORED_RUNS_KEPT, WAITING_RUNS_MAX};
+use crate::run::book::{Book, SETTLED_RUNS_KEPT, UNSTORED_RUNS_KEPT, WAITING_RUNS_MAX};
+use crate::run::effect::{Effect, Input};
 use crate::run::entry::Entry;
 
 fn reported(effects: &[Effect]) -> Vec<i64> {
