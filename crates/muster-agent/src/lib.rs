@@ -1,1 +1,30 @@
 //! The agent that runs on each device.
+//!
+//! It dials the server, keeps one link open, carries out what it is told and
+//! reports what came of it. A run survives whatever happens to the agent, the
+//! link or the power: it is written into a journal before it is done.
+//!
+//! Reading order:
+//!
+//! * [`cli`]: the commands, for `muster-agent` and for `muster agent`;
+//! * [`state`]: what is on the disk;
+//! * [`enroll`], with [`net`] and [`http`]: how a device joins a fleet;
+//! * [`inventory`]: what it tells of itself;
+//! * [`agent`]: the running agent;
+//! * [`link`]: what it says to the server;
+//! * [`run`]: what it is told to do, and the journal;
+//! * [`step`]: one command, under a supervisor of its own.
+
+pub mod agent;
+pub mod cli;
+pub mod enroll;
+mod files;
+pub mod http;
+pub mod inventory;
+pub mod link;
+pub mod net;
+pub mod run;
+pub mod server_url;
+pub mod state;
+mod status;
+pub mod step;

@@ -21,6 +21,12 @@ pub struct User {
     pub is_admin: bool,
 }
 
+impl From<users::Model> for User {
+    fn from(row: users::Model) -> Self {
+        Self { id: row.id, account_id: row.account_id, name: row.name, is_admin: row.is_admin }
+    }
+}
+
 /// A user to be made.
 #[derive(Clone, Debug)]
 pub struct NewUser {
@@ -45,15 +51,15 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(accounts::Entity::find().filter(accounts::Column::Name.eq(name.as_str())).count(&self.conn).await? > 0)
     }
 
-    /// Whether a user bears that name.
-    pub async fn has_user(&self, name: &UserName) -> Result<bool> {
-        Ok(users::Entity::find().filter(users::Column::Name.eq(name.as_str())).count(&self.conn).await? > 0)
-    }
-
     /// The user of a row that refers to them.
     pub async fn find_user(&self, id: RowId) -> Result<Option<User>> {
-        let row = users::Entity::find_by_id(id).one(&self.conn).await?;
-        Ok(row.map(|row| User { id: row.id, account_id: row.account_id, name: row.name, is_admin: row.is_admin }))
+        Ok(users::Entity::find_by_id(id).one(&self.conn).await?.map(User::from))
+    }
+
+    /// The user with that name.
+    pub async fn find_user_by_name(&self, name: &UserName) -> Result<Option<User>> {
+        let query = users::Entity::find().filter(users::Column::Name.eq(name.as_str()));
+        Ok(query.one(&self.conn).await?.map(User::from))
     }
 
     /// What a user may do in a fleet; `None` when they have no role there and so cannot see it.
@@ -128,7 +134,7 @@ impl Tx {
             is_admin: user.is_admin,
             created_at: self.now().as_millis(),
         };
-        let made = User { id: row.id, account_id: row.account_id, name: row.name.clone(), is_admin: row.is_admin };
+        let made = User::from(row.clone());
         users::Entity::insert(users::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         Ok(made)
     }

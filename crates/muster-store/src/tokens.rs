@@ -125,6 +125,12 @@ impl Tx {
         self.revoke(tokens::Column::DeviceId.eq(device_id)).await
     }
 
+    /// Ends every token of an account with that description.
+    pub async fn revoke_tokens_described(&self, account_id: RowId, description: &str) -> Result<()> {
+        let described = tokens::Column::Description.eq(description);
+        self.revoke(tokens::Column::AccountId.eq(account_id).and(described)).await
+    }
+
     async fn revoke(&self, which: Expr) -> Result<()> {
         tokens::Entity::update_many()
             .col_expr(tokens::Column::RevokedAt, Expr::value(self.now().as_millis()))

@@ -1,2 +1,79 @@
-//! The muster executable.
-fn main() {}
+//! The `muster` executable: commands that call the libraries.
+
+mod admin;
+mod quickstart;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use muster_agent::cli::{AgentEnv, Cli as AgentCli};
+use muster_core::clock::Clock;
+
+/// Runs a company's own fleet of Linux devices
+#[derive(Parser)]
+#[command(name = "muster", version, arg_required_else_help = true)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the APIs and the devices
+    Serve(serve::ServeArgs),
+    /// See the whole of it work: a server, a device, a tag, an update
+    Quickstart(quickstart::QuickstartArgs),
+    /// Work on the data of a server, beside it or while it is down
+    Admin(admin::AdminArgs),
+    /// The agent of a device, as in muster-agent
+    #[command(hide = true)]
+    Agent(AgentCli),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("muster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let command = settings::with_file_defaults(Program::command(), std::env::args_os())?;
+    let program = Program::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    match program.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Quickstart(args) => quickstart::run(args),
+        Command::Admin(args) => admin::run(args),
+        Command::Agent(cli) => muster_agent::cli::main_with(cli, agent_env()?),
+    }
+}
+
+/// This executable as an agent: a device's steps are run by it again.
+fn agent_env() -> anyhow::Result<AgentEnv> {
+    let own_path = std::env::current_exe().context("cannot find this program")?;
+    Ok(AgentEnv {
+        step_runner: vec![own_path.into(), "agent".into(), "step-runner".into()],
+        crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        clock: Clock::system(),
+        rng: muster_store::secure_rng(),
+    })
+}
+
+/// Logs to standard error: one line for an event.
+fn start_logging(level: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(level).with_context(|| format!("--log {level}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    Ok(())
+}
+
+/// The threads that everything runs on.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")
+}

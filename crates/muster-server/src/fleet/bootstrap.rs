@@ -102,7 +102,7 @@ async fn check_free(tx: &Tx, account: &AccountName, user: &UserName) -> Result<(
         let problem = "the database has accounts already; name a new one with --account";
         return Err(OpError::Conflict(Invalid::new("", problem)).into());
     }
-    if tx.has_account(account).await? || tx.has_user(user).await? {
+    if tx.has_account(account).await? || tx.find_user_by_name(user).await?.is_some() {
         let problem = format!("{} exists already", muster_core::invalid::quoted(account.as_str()));
         return Err(OpError::Conflict(Invalid::new("account", problem)).into());
     }

@@ -1,0 +1,94 @@
+//! Keeps the link up: one connection after the other, with a wait between them.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use muster_core::ids::DeviceUuid;
+use muster_link::{Identity, RefusedCode};
+use rand::Rng;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver};
+use tokio::time::sleep;
+
+use super::backoff::Backoff;
+use super::session::{End, Session};
+use super::socket::{Ends, LinkError, Socket, dial};
+use super::status::StatusFile;
+use crate::inventory::Inventory;
+use crate::net::Dialer;
+use crate::run::driver::{Message, Report};
+
+/// Everything that makes connections.
+pub struct Keeper<R> {
+    /// Dials the server.
+    pub dialer: Dialer,
+    /// The device.
+    pub device: DeviceUuid,
+    /// The secret half of its key.
+    pub secret: [u8; muster_link::handshake::SECRET_KEY_BYTES],
+    /// Measures the device.
+    pub inventory: Inventory,
+    /// What `status` shows.
+    pub status: StatusFile,
+    /// Spreads the waits.
+    pub rng: R,
+    /// To the part that carries out runs.
+    pub to_runs: Sender<Message>,
+    /// From it.
+    pub reports: UnboundedReceiver<Report>,
+    /// Why the link is down, as it was last logged.
+    pub logged: Option<String>,
+}
+
+impl<R: Rng> Keeper<R> {
+    /// Connects, serves, waits, for as long as it is polled. Dropping the future
+    /// ends the link at once.
+    pub async fn keep(&mut self) -> Infallible {
+        let mut backoff = Backoff::default();
+        loop {
+            let (error, lasted) = self.connect_once().await;
+            let _ = self.to_runs.send(Message::LinkDown).await;
+            self.note(&error);
+            backoff.ended(lasted);
+            let is_unrecognised =
+                matches!(error, LinkError::Ended(End::Refused { code: RefusedCode::NotRecognised, .. }));
+            let delay =
+                if is_unrecognised { backoff.delay_unrecognised(&mut self.rng) } else { backoff.delay(&mut self.rng) };
+            tracing::debug!(delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "dialling again later");
+            sleep(delay).await;
+        }
+    }
+
+    /// One connection: why it ended, and for how long it was welcome.
+    async fn connect_once(&mut self) -> (LinkError, Duration) {
+        let websocket = match dial(&self.dialer).await {
+            Ok(websocket) => websocket,
+            Err(error) => return (error, Duration::ZERO),
+        };
+        let facts = self.inventory.facts(websocket.get_ref().local_ip());
+        let session = Session::new(self.device.clone(), Identity::from_secret_bytes(&self.secret), facts);
+        let mut socket = Socket::new(websocket, session);
+        let mut ends = Ends {
+            to_runs: &self.to_runs,
+            reports: &mut self.reports,
+            inventory: &mut self.inventory,
+            status: &mut self.status,
+        };
+        let error = socket.serve(&mut ends).await;
+        socket.close().await;
+        if socket.welcomed_at.is_some() {
+            // What goes wrong next is news again.
+            self.logged = None;
+        }
+        (error, socket.welcomed_at.map_or(Duration::ZERO, |at| at.elapsed()))
+    }
+
+    /// Logs why the link is down, once for each reason.
+    fn note(&mut self, error: &LinkError) {
+        let text = error.to_string();
+        if self.logged.as_ref() != Some(&text) {
+            tracing::warn!(error = text, "the link is down");
+        }
+        self.status.disconnected(Some(text.clone()));
+        self.logged = Some(text);
+    }
+}

@@ -1,0 +1,123 @@
+//! One step on the device: a command under a supervisor that outlives the agent.
+//!
+//! The agent never runs a command itself. It starts this program again as a step
+//! runner, in a process group of its own; the runner starts the command, bounds
+//! its output and its time, and leaves a `result.json` behind. If the agent dies,
+//! the runner does not notice; the next agent waits for it and reads the result.
+//!
+//! * [`dir`]: the step's directory, and the agent's side of it;
+//! * [`runner`]: the runner's side;
+//! * `supervise`: starts the command and ends its process group;
+//! * [`output`]: what is kept of an output stream.
+//!
+//! # Why a step never runs twice, and is never lost
+//!
+//! The agent takes the `flock` of `step-N/lock` *before* it starts the runner and
+//! hands the locked file over as the runner's standard input. A lock belongs to
+//! the open file, not to the process, so it passes from agent to runner without a
+//! gap, and the kernel frees it when the last of them dies, however it dies. The
+//! command itself gets `/dev/null` as its standard input, so that nothing that a
+//! step leaves running can keep the lock.
+//!
+//! Hence, when an agent finds `step_started` in its journal and can take the lock,
+//! no runner lives, and none can come: a runner exists only with the lock in its
+//! hand, and only the agent that wrote `step_started` starts one. If there is a
+//! `result.json`, that is the result. If there is none, the runner was killed, the
+//! power went, or the agent died between writing and starting: the command may
+//! have run in part, so it is reported as interrupted and not run again.
+
+pub mod dir;
+pub mod output;
+pub mod runner;
+mod supervise;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_core::clock::Timestamp;
+use muster_core::names::StepName;
+use muster_core::target::StepResult;
+use serde::{Deserialize, Serialize};
+
+/// What a runner is told: `step.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// Place in the run, from 0; the commands of a rollback count on.
+    pub index: u32,
+    /// The step's name.
+    pub name: StepName,
+    /// The command for `sh -c`, with its inputs filled in.
+    pub script: String,
+    /// Added to the command's environment.
+    pub env: BTreeMap<String, String>,
+    /// How long the command may run, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl StepSpec {
+    /// How long the command may run.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+}
+
+/// How a step came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepEnd {
+    /// The command ended by itself, well or badly.
+    Exited,
+    /// It was ended because its time was over.
+    TimedOut,
+    /// It was ended because the runner was asked to.
+    Stopped,
+    /// It never started, or what became of it is not known.
+    Interrupted,
+}
+
+/// What became of a step: `result.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOutcome {
+    /// How it ended.
+    pub end: StepEnd,
+    /// The command's exit code, when it exited.
+    pub exit_code: Option<i32>,
+    /// The signal that ended the command, if one did.
+    pub signal: Option<i32>,
+    /// Kept standard output.
+    pub stdout: String,
+    /// Kept standard error.
+    pub stderr: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+impl StepOutcome {
+    /// The outcome of a step of which nothing is known but `why`.
+    pub fn interrupted(why: &str, started_at: Timestamp, now: Timestamp) -> Self {
+        Self {
+            end: StepEnd::Interrupted,
+            exit_code: None,
+            signal: None,
+            stdout: String::new(),
+            stderr: format!("[{why}]\n"),
+            started_at,
+            finished_at: now,
+        }
+    }
+
+    /// The outcome as the server is told of it.
+    pub fn into_result(self, index: u32, name: StepName) -> StepResult {
+        StepResult {
+            index,
+            name,
+            exit_code: self.exit_code,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Starts a step's command and sees to it that it ends.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use muster_core::clock::{Clock, Timestamp};
+use muster_core::limits::STEP_KILL_GRACE;
+use nix::errno::Errno;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::Pid;
+use tokio::time::Instant;
+
+use super::dir::StepDir;
+use super::output::Capture;
+use super::{StepEnd, StepOutcome, StepSpec};
+
+/// How often the runner looks whether it was asked to stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
+/// How often it looks whether a process group that it ends is gone.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+/// How long output may still come after the command's exit, from what it left behind.
+const OUTPUT_WAIT: Duration = Duration::from_secs(2);
+/// How long a killed process may take to be gone; one that hangs in the kernel never is.
+const KILLED_WAIT: Duration = Duration::from_secs(10);
+/// The kernel takes no longer argument than 128 KiB.
+const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
+/// Variables of the agent that are no business of a step: one may be a pairing token.
+const AGENT_ENV_PREFIX: &str = "MUSTER_AGENT_";
+
+/// What a runner waits for.
+pub(super) enum Event {
+    /// The command ended.
+    Exited(Exit),
+    /// A signal asks the runner to stop.
+    Stop,
+}
+
+/// With what a process ended.
+#[derive(Clone, Copy)]
+pub(super) enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Runs the command to its end, whichever comes first: its own, its time limit, or a stop.
+pub(super) fn supervise(
+    spec: &StepSpec,
+    dir: &StepDir,
+    clock: &Clock,
+    tx: Sender<Event>,
+    events: &Receiver<Event>,
+) -> StepOutcome {
+    let started_at = clock.now();
+    if dir.is_stop_requested() {
+        let outcome = StepOutcome::interrupted("the step was stopped before it began", started_at, started_at);
+        return StepOutcome { end: StepEnd::Stopped, ..outcome };
+    }
+    // What the command leaves behind becomes the runner's child; where that cannot
+    // be, ending a group may take a little longer.
+    let _ = set_child_subreaper(true);
+    let mut child = match start(spec, dir) {
+        Ok(child) => child,
+        Err(error) => {
+            let why = format!("the command could not be started: {error}");
+            return StepOutcome::interrupted(&why, started_at, clock.now());
+        }
+    };
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let outputs = (child.stdout.take().map(Capture::start), child.stderr.take().map(Capture::start));
+    thread::spawn(move || reap(group, &tx));
+    let (end, exit) = wait_for_end(spec, dir, group, events);
+    let stdout = outputs.0.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
+    let stderr = outputs.1.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
+    outcome(spec, (end, exit), (stdout, stderr), started_at, clock.now())
+}
+
+fn start(spec: &StepSpec, dir: &StepDir) -> io::Result<Child> {
+    let mut command = Command::new("sh");
+    if spec.script.len() < ARGUMENT_BYTES_MAX {
+        command.args(["-c", &spec.script]);
+    } else {
+        let file = dir.path().join("script");
+        crate::files::write_atomically(&file, spec.script.as_bytes())?;
+        command.arg(file);
+    }
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.to_string_lossy().starts_with(AGENT_ENV_PREFIX)).for_each(|name| {
+        command.env_remove(name);
+    });
+    command
+        .envs(&spec.env)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+}
+
+/// Waits for the command, and for every process that it leaves behind: the runner
+/// is their parent then, so that a dead one is seen to be gone whatever the
+/// machine's first process does.
+fn reap(command: Pid, events: &Sender<Event>) {
+    loop {
+        let exit = match wait() {
+            Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::Signal(signal as i32)),
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(_) => return,
+        };
+        if exit.0 == command {
+            let _ = events.send(Event::Exited(exit.1));
+        }
+    }
+}
+
+fn wait_for_end(spec: &StepSpec, dir: &StepDir, group: Pid, events: &Receiver<Event>) -> (StepEnd, Option<Exit>) {
+    let began = Instant::now();
+    loop {
+        let left = spec.timeout().saturating_sub(began.elapsed());
+        match events.recv_timeout(left.min(STOP_POLL)) {
+            Ok(Event::Exited(exit)) => return (StepEnd::Exited, Some(exit)),
+            Ok(Event::Stop) => return (StepEnd::Stopped, end_group(group, events)),
+            Err(_) if dir.is_stop_requested() => return (StepEnd::Stopped, end_group(group, events)),
+            Err(_) if left.is_zero() => return (StepEnd::TimedOut, end_group(group, events)),
+            Err(RecvTimeoutError::Timeout) => {}
+            // The thread that waits for the command cannot wait: nothing more will come.
+            Err(RecvTimeoutError::Disconnected) => return (StepEnd::Interrupted, end_group(group, events)),
+        }
+    }
+}
+
+/// Asks the whole process group to end, and ends it when it does not.
+///
+/// The group's number stays taken for as long as any member lives, so the second
+/// signal cannot hit a stranger.
+fn end_group(group: Pid, events: &Receiver<Event>) -> Option<Exit> {
+    let _ = killpg(group, Signal::SIGTERM);
+    let mut exit = None;
+    if !wait_for_group(group, events, &mut exit, STEP_KILL_GRACE) {
+        let _ = killpg(group, Signal::SIGKILL);
+        wait_for_group(group, events, &mut exit, KILLED_WAIT);
+    }
+    exit
+}
+
+/// Whether the whole group ended within `limit`; keeps how the command itself did.
+fn wait_for_group(group: Pid, events: &Receiver<Event>, exit: &mut Option<Exit>, limit: Duration) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if let Ok(Event::Exited(exited)) = events.recv_timeout(GROUP_POLL) {
+            *exit = Some(exited);
+        }
+        if exit.is_some() && killpg(group, None) == Err(Errno::ESRCH) {
+            return true;
+        }
+    }
+    false
+}
+
+fn outcome(
+    spec: &StepSpec,
+    (end, exit): (StepEnd, Option<Exit>),
+    (stdout, mut stderr): (String, String),
+    started_at: Timestamp,
+    finished_at: Timestamp,
+) -> StepOutcome {
+    let (code, signal) = match exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(signal)),
+        None => (None, None),
+    };
+    let note = match (end, signal) {
+        (StepEnd::TimedOut, _) => Some(format!("ended after its time limit of {} s", spec.timeout().as_secs_f64())),
+        (StepEnd::Stopped, _) => Some("stopped".to_owned()),
+        (_, Some(signal)) => Some(format!("ended by signal {signal}")),
+        _ => None,
+    };
+    if let Some(note) = note {
+        let line = if stderr.is_empty() || stderr.ends_with('\n') { "" } else { "\n" };
+        stderr.push_str(&format!("{line}[{note}]\n"));
+    }
+    // What a command says with its exit code once it was ended is no exit code of the step.
+    let exit_code = code.filter(|_| end == StepEnd::Exited);
+    StepOutcome { end, exit_code, signal, stdout, stderr, started_at, finished_at }
+}

@@ -1,0 +1,9 @@
+//! The real agent, a process of its own, against a scripted server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say why")]
+
+mod device;
+mod enrolment;
+mod interruptions;
+mod runner;
+mod runs;
+mod server;

@@ -1,0 +1,118 @@
+//! `muster quickstart`: the whole story on one machine. A server, a real agent
+//! enrolled as its first device, a tag put on it and taken off by filter, an
+//! update deployed to it, and the output of every step.
+
+mod client;
+mod device;
+mod story;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use muster_core::clock::Clock;
+use muster_core::names::{ProjectKey, UserName};
+use muster_server::fleet::bootstrap::{FIRST_FLEET, Tokens, bootstrap, insert_tokens};
+use muster_server::{Server, ServerConfig};
+use muster_store::{Store, secure_rng};
+
+use crate::serve::{DatabaseArgs, end_signal};
+use client::Client;
+use device::Device;
+
+/// Options of `muster quickstart`.
+#[derive(Args)]
+pub(crate) struct QuickstartArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Where to listen; by default port 8080 of this machine, or a free one if that is taken
+    #[arg(long, value_name = "ADDR", env = "MUSTER_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// End when the story has been told, with an error if any part of it failed
+    #[arg(long)]
+    exit: bool,
+    /// What is logged to standard error
+    #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "warn")]
+    log: String,
+}
+
+const DEFAULT_PORT: u16 = 8080;
+/// Description of the tokens that this command makes; those of an earlier start are revoked.
+const TOKEN_DESCRIPTION: &str = "quickstart";
+
+pub(crate) fn run(args: QuickstartArgs) -> anyhow::Result<ExitCode> {
+    crate::start_logging(&args.log)?;
+    crate::runtime()?.block_on(async {
+        let server = start(&args).await?;
+        let told = tell(&args, &server).await;
+        server.stop().await?;
+        told?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn tell(args: &QuickstartArgs, server: &Server) -> anyhow::Result<()> {
+    let url = format!("http://{}", server.address());
+    println!("Server    {url}, data in {}", args.database.data.display());
+    let tokens = tokens(&server.app().store).await?;
+    let client = Client::new(&url, &tokens);
+    let device = Device::start(&args.database.data.join("agent"), &url, &tokens.pairing).await?;
+    let told = async {
+        story::tell(&client, &device).await?;
+        story::what_next(&url, &tokens, &device);
+        if !args.exit {
+            println!("\nUp until Ctrl-C.");
+            end_signal().await?;
+        }
+        Ok(())
+    };
+    let told = told.await;
+    device.stop().await?;
+    told
+}
+
+/// Starts the server where it was told to, or on the first port that is free.
+async fn start(args: &QuickstartArgs) -> anyhow::Result<Server> {
+    let database = &args.database;
+    let config = |listen| ServerConfig::new(database.data.clone(), database.database_url.as_deref(), listen);
+    let start = |listen| Server::start(config(listen), Clock::system(), secure_rng());
+    if let Some(listen) = args.listen {
+        return start(listen).await;
+    }
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match start(local(DEFAULT_PORT)).await {
+        Err(error) if is_address_taken(&error) => start(local(0)).await,
+        started => started,
+    }
+}
+
+fn is_address_taken(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::AddrInUse)
+    })
+}
+
+/// Tokens to tell the story with: those of a new account, or new ones for the
+/// account that an earlier start has made.
+async fn tokens(store: &Store) -> anyhow::Result<Tokens> {
+    if store.read().account_count().await? == 0 {
+        let made = bootstrap(store, None, &mut secure_rng()).await?;
+        println!("Account   administrator {} with password {} (shown once)", made.admin_user, made.admin_password);
+        return Ok(Tokens { user: made.user_token, access: made.access_token, pairing: made.pairing_token });
+    }
+    let (name, key) = (UserName::parse("admin")?, ProjectKey::parse(FIRST_FLEET)?);
+    let user = store.read().find_user_by_name(&name).await?;
+    let user = user.context("the data is not that of an earlier quickstart: it has no user \"admin\"")?;
+    let Some(fleet) = store.read().find_fleet_by_key(user.account_id, &key).await? else {
+        bail!("the data is not that of an earlier quickstart: it has no fleet \"{FIRST_FLEET}\"");
+    };
+    let (user, fleet) = (&user, &fleet);
+    let made = store.write(|tx| async move {
+        tx.revoke_tokens_described(user.account_id, TOKEN_DESCRIPTION).await?;
+        insert_tokens(&tx, user, fleet, TOKEN_DESCRIPTION).await
+    });
+    Ok(made.await.map_err(muster_server::error::OpError::from)?)
+}
+

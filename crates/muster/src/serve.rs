@@ -1,0 +1,92 @@
+//! `muster serve`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use muster_core::clock::Clock;
+use muster_core::limits::PENDING_DEADLINE;
+use muster_server::config::{V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE};
+use muster_server::{Server, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Options of `muster serve`. Each is also a key of the settings file.
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Where to listen; port 0 for any free one
+    #[arg(long, value_name = "ADDR", env = "MUSTER_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Calls a minute that each device token may make on API v1
+    #[arg(long, value_name = "N", env = "MUSTER_V1_DEVICE_CALLS_PER_MINUTE", default_value_t = V1_DEVICE_CALLS_PER_MINUTE)]
+    pub(crate) v1_device_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each account token may make on API v1
+    #[arg(long, value_name = "N", env = "MUSTER_V1_ACCOUNT_CALLS_PER_MINUTE", default_value_t = V1_ACCOUNT_CALLS_PER_MINUTE)]
+    pub(crate) v1_account_calls_per_minute: NonZeroU32,
+    /// Hours that a device may stay pending in a deployment
+    #[arg(long, value_name = "HOURS", env = "MUSTER_PENDING_DEADLINE_HOURS", default_value_t = PENDING_DEADLINE_HOURS,
+          value_parser = clap::value_parser!(u64).range(1..=PENDING_DEADLINE_HOURS_MAX))]
+    pub(crate) pending_deadline_hours: u64,
+    /// What is logged: error, warn, info, debug, trace, or a filter like muster_server=debug
+    #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
+    pub(crate) log: String,
+    /// TOML file with any of these settings
+    #[arg(long, value_name = "FILE", env = "MUSTER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+const SECONDS_PER_HOUR: u64 = 60 * 60;
+const PENDING_DEADLINE_HOURS: u64 = PENDING_DEADLINE.as_secs() / SECONDS_PER_HOUR;
+const PENDING_DEADLINE_HOURS_MAX: u64 = 366 * 24;
+
+/// Where the data is.
+#[derive(Args, Clone)]
+pub(crate) struct DatabaseArgs {
+    /// Folder for the data of the server
+    #[arg(long, value_name = "DIR", env = "MUSTER_DATA", default_value = "muster-data")]
+    pub(crate) data: PathBuf,
+    /// PostgreSQL database to use in place of the SQLite file in the data folder
+    #[arg(long, value_name = "URL", env = "MUSTER_DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+}
+
+impl ServeArgs {
+    fn server_config(&self) -> ServerConfig {
+        let database = &self.database;
+        ServerConfig {
+            v1_device_calls_per_minute: self.v1_device_calls_per_minute,
+            v1_account_calls_per_minute: self.v1_account_calls_per_minute,
+            pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
+            ..ServerConfig::new(database.data.clone(), database.database_url.as_deref(), self.listen)
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    crate::start_logging(&args.log)?;
+    crate::runtime()?.block_on(async {
+        let server = Server::start(args.server_config(), Clock::system(), muster_store::secure_rng()).await?;
+        println!("listening on http://{}", server.address());
+        std::io::stdout().flush().context("standard output")?;
+        end_signal().await?;
+        server.stop().await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn end_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}
