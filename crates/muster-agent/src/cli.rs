@@ -79,7 +79,7 @@ pub enum Command {
 /// Options of `enroll`.
 #[derive(Debug, Args)]
 pub struct EnrollArgs {
-    /// Address of the server, like https://muster.example.com
+    /// Address of the server, with its scheme: https, or http for a trial
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
     pub server: ServerUrl,
     /// The fleet's pairing token

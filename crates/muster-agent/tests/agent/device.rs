@@ -64,9 +64,10 @@ impl Device {
         format!("echo {line} >> {}", self.file(name).display())
     }
 
-    /// A script that waits until [`Device::touch`] has made the file.
+    /// A script that waits until [`Device::touch`] has made the file, or the device is gone.
     pub(crate) fn await_file(&self, name: &str) -> String {
-        format!("while [ ! -e {} ]; do sleep 0.02; done", self.file(name).display())
+        let (dir, file) = (self.dir.path().display(), self.file(name));
+        format!("while [ -d {dir} -a ! -e {} ]; do sleep 0.02; done", file.display())
     }
 
     pub(crate) fn touch(&self, name: &str) {

@@ -12,7 +12,7 @@ const RUN: &str = "dp-1a2b-3c4d.1";
 /// Three steps, of which the second waits for the file `go`.
 fn waiting_run(device: &Device) -> muster_link::Instruction {
     let second = format!(
-        "{}; echo $PPID > {}; {}; echo told",
+        "{}; (echo $PPID; echo $$) > {}; {}; echo told",
         device.append("log", "two"),
         device.file("runner").display(),
         device.await_file("go")
@@ -74,12 +74,12 @@ async fn a_step_whose_runner_was_killed_is_interrupted_and_not_run_again() {
     device.start();
     let mut link = server.welcome().await;
     link.instruct(&waiting_run(&device)).await;
-    until("the runner is known", || !device.lines("runner").is_empty()).await;
-    let runner: u32 = device.lines("runner")[0].parse().unwrap();
+    until("runner and command are known", || device.lines("runner").len() == 2).await;
     device.kill();
-    kill(pid(runner), Signal::SIGKILL).unwrap();
-    // What the runner started outlives it here, as nothing would outlive a power cut.
-    device.touch("go");
+    // First the runner, or it would see its command's end: a power cut shows neither to anyone.
+    for process in device.lines("runner") {
+        kill(pid(process.parse().unwrap()), Signal::SIGKILL).unwrap();
+    }
     device.start();
     let told = server.welcome().await.until_over(0).await;
     assert_eq!(told.end(), (RunOutcome::Failed, "step_interrupted"));
