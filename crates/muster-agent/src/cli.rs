@@ -96,6 +96,12 @@ pub struct EnrollArgs {
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// Address of the server from now on, when it has moved
+    #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
+    pub server: Option<ServerUrl>,
+    /// End when standard input is closed: for a program that starts an agent of its own
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
     /// Command that reboots the device when a flow wants it, for `sh -c`
     #[arg(
         long,
@@ -172,11 +178,30 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
     // When the executable has set up its own log, that one stays.
     let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
     let AgentEnv { step_runner, crypto, clock, mut rng } = env;
+    if let Some(server) = args.server {
+        state.move_server(server)?;
+    }
     let settings = Settings { state, runner: step_runner, reboot_command: args.reboot_command, crypto, clock };
     let runtime = runtime()?;
-    let ended = runtime.block_on(agent::run(&settings, &mut rng));
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = agent::run(&settings, &mut rng) => ended,
+            () = stdin_closes(args.until_stdin_closes) => Ok(()),
+        }
+    });
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     Ok(ended?)
+}
+
+/// Waits until whoever holds the other end of standard input is gone; for ever when that is not asked for.
+async fn stdin_closes(is_awaited: bool) {
+    if !is_awaited {
+        return std::future::pending().await;
+    }
+    let mut sink = tokio::io::sink();
+    if let Err(error) = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await {
+        tracing::warn!(%error, "standard input cannot be read");
+    }
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

@@ -128,6 +128,16 @@ impl StateDir {
         write_json(&path, enrolment).map_err(at(&path))
     }
 
+    /// Writes down that the server has another address.
+    pub fn move_server(&self, server: ServerUrl) -> Result<(), StateError> {
+        let enrolment = self.enrolment()?;
+        if enrolment.server == server {
+            return Ok(());
+        }
+        let path = self.enrolment_file();
+        write_json(&path, &Enrolment { server, ..enrolment }).map_err(at(&path))
+    }
+
     /// The device token of API v1.
     pub fn device_token(&self) -> Result<Secret, StateError> {
         let path = self.token_file();
@@ -216,6 +226,9 @@ mod tests {
         state.save_enrolment(&enrolment, &Secret::received("md_x")).unwrap();
         assert_eq!(state.enrolment().unwrap(), enrolment);
         assert_eq!(state.device_token().unwrap().expose(), "md_x");
+        let server: ServerUrl = "https://elsewhere.example".parse().unwrap();
+        state.move_server(server.clone()).unwrap();
+        assert_eq!(state.enrolment().unwrap(), Enrolment { server, ..enrolment });
     }
 
     #[test]

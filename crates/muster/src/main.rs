@@ -48,8 +48,8 @@ fn run() -> anyhow::Result<ExitCode> {
     let command = settings::with_file_defaults(Program::command(), std::env::args_os())?;
     let program = Program::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     match program.command {
-        Command::Serve(args) => serve::run(args),
-        Command::Quickstart(args) => quickstart::run(args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Quickstart(args) => quickstart::run(&args),
         Command::Admin(args) => admin::run(args),
         Command::Agent(cli) => muster_agent::cli::main_with(cli, agent_env()?),
     }

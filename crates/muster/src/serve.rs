@@ -69,7 +69,7 @@ impl ServeArgs {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     crate::start_logging(&args.log)?;
     crate::runtime()?.block_on(async {
         let server = Server::start(args.server_config(), Clock::system(), muster_store::secure_rng()).await?;

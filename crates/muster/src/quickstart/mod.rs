@@ -42,11 +42,11 @@ const DEFAULT_PORT: u16 = 8080;
 /// Description of the tokens that this command makes; those of an earlier start are revoked.
 const TOKEN_DESCRIPTION: &str = "quickstart";
 
-pub(crate) fn run(args: QuickstartArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &QuickstartArgs) -> anyhow::Result<ExitCode> {
     crate::start_logging(&args.log)?;
     crate::runtime()?.block_on(async {
-        let server = start(&args).await?;
-        let told = tell(&args, &server).await;
+        let server = start(args).await?;
+        let told = tell(args, &server).await;
         server.stop().await?;
         told?;
         Ok(ExitCode::SUCCESS)
@@ -89,9 +89,9 @@ async fn start(args: &QuickstartArgs) -> anyhow::Result<Server> {
 }
 
 fn is_address_taken(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::AddrInUse)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::AddrInUse))
 }
 
 /// Tokens to tell the story with: those of a new account, or new ones for the
@@ -115,4 +115,3 @@ async fn tokens(store: &Store) -> anyhow::Result<Tokens> {
     });
     Ok(made.await.map_err(muster_server::error::OpError::from)?)
 }
-
