@@ -195,7 +195,9 @@ impl Matching {
                 }
                 set(app_device(), apps)
             }
-            ResolvedRule::Online(is_online) => in_set(form, !is_online, presence_device(), self.online()),
+            ResolvedRule::Online(is_online) => {
+                in_set(form, condition.not == *is_online, presence_device(), self.online())
+            }
             ResolvedRule::UpdateStatus(status) => set(target_device(), latest_with(*status)),
             ResolvedRule::Deployment { id, status } => {
                 let mut targets = select(targets::Entity, target_device());
