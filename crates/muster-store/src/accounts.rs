@@ -3,6 +3,7 @@
 use muster_core::access::{BUILT_IN_ROLES, Permission};
 use muster_core::ids::RowId;
 use muster_core::names::{AccountName, UserName};
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QuerySelect};
 
 use crate::db::{Db, Result, Tx};
@@ -139,10 +140,13 @@ impl Tx {
         Ok(made)
     }
 
-    /// Gives a user a role in a fleet.
+    /// Gives a user a role in a fleet; nothing happens when they have it already.
     pub async fn grant_role(&self, user_id: RowId, fleet_id: RowId, role_id: RowId) -> Result<()> {
         let row = user_roles::Model { user_id, fleet_id, role_id };
-        user_roles::Entity::insert(user_roles::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
+        let key = [user_roles::Column::UserId, user_roles::Column::FleetId, user_roles::Column::RoleId];
+        let insert = user_roles::Entity::insert(user_roles::ActiveModel::from(row))
+            .on_conflict(OnConflict::columns(key).do_nothing().to_owned());
+        insert.exec_without_returning(&self.conn).await?;
         Ok(())
     }
 }

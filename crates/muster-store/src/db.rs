@@ -12,6 +12,7 @@ use std::time::Duration;
 use muster_core::clock::{Clock, Timestamp};
 use muster_core::ids::{RowId, RowIds};
 use rand::rngs::StdRng;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, IsolationLevel,
     SqliteTransactionMode, TransactionOptions, TransactionTrait,
@@ -43,16 +44,19 @@ impl Location {
     }
 }
 
-/// Connections of one server to PostgreSQL.
-const POSTGRES_CONNECTIONS_MAX: u32 = 20;
+/// Connections of one server to PostgreSQL that read, and as many that write. Two
+/// pools, so that transactions that fill one and look something up outside of
+/// themselves do not wait for each other.
+const POSTGRES_CONNECTIONS_MAX: u32 = 10;
 /// Connections that read a SQLite file, beside the one that writes.
 const SQLITE_READERS_MAX: u32 = 4;
 /// How long a request waits for a connection, and a SQLite writer for another process.
 const WAIT_MAX: Duration = Duration::from_secs(15);
-/// How often the work of one write is repeated when others come in between.
-const WRITE_TRIES_MAX: u32 = 20;
-/// How often a start waits for another server's migrations.
+/// How often a start waits for another server's migrations, and how long each time.
 const MIGRATION_TRIES_MAX: u32 = 10;
+const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
+
+const HANDLE_KEPT: &str = "the work of a transaction kept a handle to it, so it was not committed";
 
 /// The database, its connections, and the clock and randomness of its rows.
 #[derive(Clone)]
@@ -81,12 +85,11 @@ impl Store {
         let (reader, writer) = match location {
             Location::Sqlite(file) => {
                 // The writer first: it makes the file.
-                let writer = Database::connect(sqlite(file, 1)).await?;
-                (Database::connect(sqlite(file, SQLITE_READERS_MAX)).await?, writer)
+                let writer = Database::connect(sqlite(file, 1, false)).await?;
+                (Database::connect(sqlite(file, SQLITE_READERS_MAX, true)).await?, writer)
             }
             Location::Postgres(url) => {
-                let pool = Database::connect(postgres(url)).await?;
-                (pool.clone(), pool)
+                (Database::connect(postgres(url)).await?, Database::connect(postgres(url)).await?)
             }
         };
         let now = Timestamp::NEVER;
@@ -97,17 +100,24 @@ impl Store {
     pub async fn migrate(&self) -> Result<()> {
         let mut tries = 1;
         loop {
-            match Migrator::up(&self.writer, None).await {
+            match self.try_migrate().await {
                 Ok(()) => return Ok(()),
                 Err(error) if tries >= MIGRATION_TRIES_MAX => return Err(error.into()),
                 // Another server may be at it: then its commit makes this one's next try a no-op.
                 Err(error) => {
                     tracing::debug!(%error, tries, "migration not done, trying again");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    tokio::time::sleep(MIGRATION_PAUSE).await;
                     tries += 1;
                 }
             }
         }
+    }
+
+    /// All or nothing on either engine: a server that is killed half-way leaves no half schema.
+    async fn try_migrate(&self) -> Result<(), sea_orm::DbErr> {
+        let tx = self.begin().await?;
+        Migrator::up(&tx, None).await?;
+        tx.commit().await
     }
 
     /// Every released migration with whether it has been applied, oldest first.
@@ -146,8 +156,8 @@ impl Store {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            let is_worth_repeating = error.as_store_error().is_some_and(StoreError::is_worth_repeating);
-            if !is_worth_repeating || tries >= WRITE_TRIES_MAX {
+            let tries_max = error.as_store_error().map_or(1, StoreError::tries_max);
+            if tries >= tries_max {
                 return Err(error);
             }
             let pause_ms = self.shared.with_rng(|rng| rand::RngExt::random_range(rng, 0..=u64::from(tries * tries)));
@@ -164,13 +174,20 @@ impl Store {
     {
         let conn = self.begin().await.map_err(|error| E::from(error.into()))?;
         let tx = Arc::new(Db { conn, shared: self.shared.clone(), now: self.shared.clock.now() });
-        let done = work(tx.clone()).await?;
-        let conn = Arc::into_inner(tx).map(|tx| tx.conn).ok_or_else(|| StoreError::Corrupt {
-            table: "",
-            problem: "the work of a transaction kept a handle to it".to_owned(),
-        })?;
-        conn.commit().await.map_err(|error| E::from(error.into()))?;
-        Ok(done)
+        let outcome = work(tx.clone()).await;
+        let conn = Arc::into_inner(tx).map(|tx| tx.conn);
+        match (outcome, conn) {
+            (Ok(done), Some(conn)) => conn.commit().await.map(|()| done).map_err(|error| E::from(error.into())),
+            (Ok(_), None) => Err(StoreError::from(sea_orm::DbErr::Custom(HANDLE_KEPT.to_owned())).into()),
+            (Err(error), Some(conn)) => {
+                // Now, not when the pool next looks at the connection: others may wait for its locks.
+                if let Err(problem) = conn.rollback().await {
+                    tracing::debug!(%problem, "rolling back");
+                }
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
     }
 
     async fn begin(&self) -> Result<DatabaseTransaction, sea_orm::DbErr> {
@@ -189,6 +206,14 @@ impl Store {
         self.writer.begin_with_options(options).await
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn for_each_connection(&mut self, change: impl Fn(&mut DatabaseConnection)) {
+        change(&mut self.writer);
+        if let Some(reader) = Arc::get_mut(&mut self.reader) {
+            change(&mut reader.conn);
+        }
+    }
+
     /// Closes every connection.
     pub async fn close(&self) {
         for conn in [&self.writer, &self.reader.conn] {
@@ -205,26 +230,30 @@ fn base(url: String, connections_max: u32) -> ConnectOptions {
     options
 }
 
-fn sqlite(file: &Path, connections_max: u32) -> ConnectOptions {
+fn sqlite(file: &Path, connections_max: u32, is_reader: bool) -> ConnectOptions {
+    // The file is set below: its name in a URL would have to be escaped.
     let mut options = base("sqlite::memory:".to_owned(), connections_max);
     let file = file.to_owned();
-    options.map_sqlx_sqlite_opts(move |sqlite| {
-        use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-        sqlite
-            .in_memory(false)
-            .shared_cache(false)
-            .filename(&file)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .busy_timeout(WAIT_MAX)
-            .journal_mode(SqliteJournalMode::Wal)
-            // Commits reach the disk: what was acknowledged survives a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("temp_store", "memory")
-            .pragma("cache_size", "-32000")
-            .optimize_on_close(true, Some(400))
-    });
+    options.map_sqlx_sqlite_opts(move |sqlite| sqlite_options(sqlite, &file, is_reader));
     options
+}
+
+/// How every connection to a SQLite file is set up.
+pub(crate) fn sqlite_options(sqlite: SqliteConnectOptions, file: &Path, is_reader: bool) -> SqliteConnectOptions {
+    sqlite
+        .in_memory(false)
+        .shared_cache(false)
+        .filename(file)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .busy_timeout(WAIT_MAX)
+        .journal_mode(SqliteJournalMode::Wal)
+        // Commits reach the disk: what was acknowledged survives a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("query_only", if is_reader { "on" } else { "off" })
+        .pragma("temp_store", "memory")
+        .pragma("cache_size", "-32000")
+        .optimize_on_close(true, Some(400))
 }
 
 fn postgres(url: &str) -> ConnectOptions {

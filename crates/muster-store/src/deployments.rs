@@ -6,7 +6,7 @@ use muster_core::clock::Timestamp;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::{DeploymentUuid, RowId};
 use muster_core::target::{Target, TargetStatus};
-use sea_orm::sea_query::{Expr, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::{Db, Result, Tx};
@@ -162,17 +162,33 @@ impl Tx {
             created_at: self.now().as_millis(),
         };
         deployments::Entity::insert(deployments::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
-        self.retire_latest(matching).await?;
         let target_count = self.insert_targets(id, new.pending_deadline, matching).await?;
+        self.retire_latest(id).await?;
+        self.make_latest(id).await?;
         Ok(CreatedDeployment { uuid, target_count })
     }
 
-    /// Whatever was the newest target of a matching device no longer is.
-    async fn retire_latest(&self, matching: &Matching) -> Result<()> {
+    /// Whatever was the newest target of the deployment's devices no longer is. Only
+    /// now: the rule `update_status` asks for this very flag.
+    async fn retire_latest(&self, deployment_id: RowId) -> Result<()> {
+        let its_devices = Query::select()
+            .column(targets::Column::DeviceId)
+            .from(targets::Entity)
+            .and_where(Expr::col(targets::Column::DeploymentId).eq(deployment_id))
+            .take();
         targets::Entity::update_many()
             .col_expr(targets::Column::IsLatest, Expr::value(false))
             .filter(Expr::col(targets::Column::IsLatest))
-            .filter(targets::Column::DeviceId.in_subquery(matching.ids()))
+            .filter(targets::Column::DeviceId.in_subquery(its_devices))
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
+    async fn make_latest(&self, deployment_id: RowId) -> Result<()> {
+        targets::Entity::update_many()
+            .col_expr(targets::Column::IsLatest, Expr::value(true))
+            .filter(targets::Column::DeploymentId.eq(deployment_id))
             .exec(&self.conn)
             .await?;
         Ok(())
@@ -193,7 +209,7 @@ impl Tx {
             (T::AbortEpoch, Expr::value(0_i64)),
             (T::ReportedSeq, Expr::value(0_i64)),
             (T::IsAbortRequested, Expr::value(false)),
-            (T::IsLatest, Expr::value(true)),
+            (T::IsLatest, Expr::value(false)),
             (T::CreatedAt, Expr::value(self.now().as_millis())),
             (T::StartedAt, Expr::value(never)),
             (T::FinishedAt, Expr::value(never)),

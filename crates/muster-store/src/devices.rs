@@ -3,6 +3,7 @@
 use muster_core::clock::Timestamp;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::invalid::Invalid;
+use muster_core::limits::NAME_CHARS_MAX;
 use muster_core::names::{AppName, DeviceName, GroupName, TagName, Version};
 use muster_core::patch::DeviceChange;
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, Order, Query, SelectStatement};
@@ -13,6 +14,7 @@ use crate::entities::{device_presence, devices, fleets, groups};
 use crate::error::StoreError;
 use crate::filter::{Matching, SetForm, column};
 use crate::fleets::Fleet;
+use crate::printable::printable;
 
 /// A device, with what it last said of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +180,10 @@ fn json(list: &[String]) -> String {
     serde_json::Value::from(list).to_string()
 }
 
+fn fact(text: &str) -> String {
+    printable(text, NAME_CHARS_MAX)
+}
+
 /// Every column of [`Row`], from the four tables that hold them.
 fn select_devices() -> SelectStatement {
     use device_presence::Column as P;
@@ -308,10 +314,10 @@ impl Tx {
             lng: None,
             is_update_trigger_set: false,
             public_key: new.public_key.clone(),
-            agent_version: new.facts.agent_version.clone(),
-            hostname: new.facts.hostname.clone(),
-            os: new.facts.os.clone(),
-            arch: new.facts.arch.clone(),
+            agent_version: fact(&new.facts.agent_version),
+            hostname: fact(&new.facts.hostname),
+            os: fact(&new.facts.os),
+            arch: fact(&new.facts.arch),
             ip_addresses: json(&new.facts.ip_addresses),
             mac_addresses: json(&new.facts.mac_addresses),
             registered_at: now,
@@ -337,10 +343,10 @@ impl Tx {
     /// Stores what a device says of itself.
     pub async fn set_device_facts(&self, device_id: RowId, facts: &DeviceFacts) -> Result<()> {
         let change = devices::ActiveModel {
-            agent_version: Set(facts.agent_version.clone()),
-            hostname: Set(facts.hostname.clone()),
-            os: Set(facts.os.clone()),
-            arch: Set(facts.arch.clone()),
+            agent_version: Set(fact(&facts.agent_version)),
+            hostname: Set(fact(&facts.hostname)),
+            os: Set(fact(&facts.os)),
+            arch: Set(fact(&facts.arch)),
             ip_addresses: Set(json(&facts.ip_addresses)),
             mac_addresses: Set(json(&facts.mac_addresses)),
             ..Default::default()
@@ -361,9 +367,21 @@ impl Tx {
 
     /// Carries out every change, in order. An error leaves the transaction to be dropped.
     pub async fn change_device(&self, device: &Device, changes: &[DeviceChange]) -> Result<()> {
+        self.claim_device(device.id).await?;
         for change in changes {
             self.change_one(device, change).await?;
         }
+        Ok(())
+    }
+
+    /// Writes the device's row as it is. Tags and apps are rows of their own: without
+    /// this, two transactions that each replace them would both succeed and leave the union.
+    async fn claim_device(&self, device_id: RowId) -> Result<()> {
+        devices::Entity::update_many()
+            .col_expr(devices::Column::Name, Expr::col(devices::Column::Name))
+            .filter(devices::Column::Id.eq(device_id))
+            .exec(&self.conn)
+            .await?;
         Ok(())
     }
 

@@ -4,13 +4,14 @@
 //! newer than the last sending. So a device that reconnects is told again, and
 //! nothing about a sending needs to be remembered anywhere but in the row.
 
-use std::collections::BTreeMap;
-
 use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::RowId;
-use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait, Order, Query, SelectStatement};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter};
+use sea_orm::sea_query::{
+    Alias, Condition, Expr, ExprTrait, IntoIden, IntoValueTuple, Order, Query, SelectStatement, TableRef,
+    UpdateStatement,
+};
+use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult};
 
 use crate::db::{Db, Result, Tx};
 use crate::entities::{deployments, device_presence, devices, targets};
@@ -127,37 +128,34 @@ fn may_start() -> Condition {
 }
 
 impl Tx {
-    /// Notes that what is due is being sent over the present links. Written before
-    /// the sending: what was perhaps sent is never taken for unsent.
+    /// Notes that what is due is being sent, over the links for which it was due: a
+    /// device that has reconnected since is told again. Written before the sending:
+    /// what was perhaps sent is never taken for unsent.
     pub async fn mark_sent(&self, due: &[Due]) -> Result<()> {
         for (column, is_abort) in [(targets::Column::DispatchedEpoch, false), (targets::Column::AbortEpoch, true)] {
-            let mut by_deployment: BTreeMap<RowId, Vec<RowId>> = BTreeMap::new();
-            for due in due.iter().filter(|due| due.is_abort_requested == is_abort) {
-                by_deployment.entry(due.deployment_id).or_default().push(due.device_id);
-            }
-            for (deployment_id, device_ids) in by_deployment {
-                self.set_epoch(column, deployment_id, &device_ids).await?;
+            let sent = due.iter().filter(|due| due.is_abort_requested == is_abort);
+            let sent: Vec<_> = sent.map(|due| (due.deployment_id, due.device_id, due.link_epoch)).collect();
+            if !sent.is_empty() {
+                self.conn.execute(&set_epochs(column, sent)).await?;
             }
         }
         Ok(())
     }
+}
 
-    async fn set_epoch(&self, column: targets::Column, deployment_id: RowId, device_ids: &[RowId]) -> Result<()> {
-        let epoch_of_device = Query::select()
-            .expr(epoch())
-            .from(device_presence::Entity)
-            .and_where(
-                Expr::col((device_presence::Entity, device_presence::Column::DeviceId))
-                    .equals((targets::Entity, targets::Column::DeviceId)),
-            )
-            .take();
-        targets::Entity::update_many()
-            .col_expr(column, Expr::SubQuery(None, Box::new(epoch_of_device.into())))
-            .filter(is_open())
-            .filter(targets::Column::DeploymentId.eq(deployment_id))
-            .filter(targets::Column::DeviceId.is_in(device_ids.iter().copied()))
-            .exec(&self.conn)
-            .await?;
-        Ok(())
-    }
+/// Raises `column` of many targets, each to its own epoch.
+fn set_epochs(column: targets::Column, sent: Vec<(RowId, RowId, i64)>) -> UpdateStatement {
+    use targets::Column as T;
+    let rows = sent.into_iter().map(IntoValueTuple::into_value_tuple).collect();
+    // Both engines name the columns of a list of values so.
+    let [deployment, device, epoch] = ["column1", "column2", "column3"].map(|name| ("sent", name));
+    Query::update()
+        .table(targets::Entity)
+        .value(column, Expr::col(epoch))
+        .from(TableRef::ValuesList(rows, "sent".into_iden()))
+        .and_where(is_open())
+        .and_where(of(T::DeploymentId).equals(deployment))
+        .and_where(of(T::DeviceId).equals(device))
+        .and_where(of(column).lt(Expr::col(epoch)))
+        .take()
 }

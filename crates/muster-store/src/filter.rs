@@ -4,7 +4,8 @@
 //! exist is an error and never "matches nothing"; then [`Matching`] becomes a
 //! condition. A rule about another table is a set of device ids: `IN (…)` in
 //! statements over the whole set, `EXISTS (…)` in SQLite's pages, where it is
-//! many times faster.
+//! many times faster. "Not in the set" is always `NOT EXISTS`: PostgreSQL walks
+//! the whole set for each device when a `NOT IN` outgrows its memory.
 
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, Filter, Rule};
@@ -194,7 +195,9 @@ impl Matching {
                 }
                 set(app_device(), apps)
             }
-            ResolvedRule::Online(is_online) => in_set(form, !is_online, presence_device(), self.online()),
+            ResolvedRule::Online(is_online) => {
+                in_set(form, condition.not == *is_online, presence_device(), self.online())
+            }
             ResolvedRule::UpdateStatus(status) => set(target_device(), latest_with(*status)),
             ResolvedRule::Deployment { id, status } => {
                 let mut targets = select(targets::Entity, target_device());
@@ -223,14 +226,11 @@ fn latest_with(status: TargetStatus) -> SelectStatement {
 
 fn in_set(form: SetForm, not: bool, set_id: Expr, mut set: SelectStatement) -> Expr {
     let id = column(devices::Column::Id);
-    match (form, not) {
-        (SetForm::In, false) => id.in_subquery(set),
-        (SetForm::In, true) => id.not_in_subquery(set),
-        (SetForm::Exists, _) => {
-            let exists = Expr::exists(set.and_where(set_id.eq(id)).take());
-            if not { exists.not() } else { exists }
-        }
+    if form == SetForm::In && !not {
+        return id.in_subquery(set);
     }
+    let exists = Expr::exists(set.and_where(set_id.eq(id)).take());
+    if not { exists.not() } else { exists }
 }
 
 fn select(table: impl sea_orm::sea_query::IntoTableRef, id: Expr) -> SelectStatement {

@@ -23,6 +23,7 @@ pub mod fleets;
 pub mod flows;
 mod migrations;
 pub mod presence;
+mod printable;
 pub mod tags;
 pub mod targets;
 #[cfg(feature = "testing")]

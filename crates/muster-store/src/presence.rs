@@ -3,13 +3,14 @@
 //! Keepalives come by the thousand and none is important alone: a server gathers
 //! them and stores many in one statement.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::limits::HEARTBEATS_MISSED_MAX;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::{Result, Tx};
 use crate::entities::{device_presence, devices};
@@ -49,15 +50,17 @@ impl Tx {
     /// older than what is stored, or of a device that is gone, changes nothing.
     pub async fn store_keepalives(&self, keepalives: &[Keepalive]) -> Result<()> {
         use device_presence::Column as P;
+        let mut newest = newest_of_each(keepalives);
         let known: Vec<RowId> = devices::Entity::find()
             .select_only()
             .column(devices::Column::Id)
-            .filter(devices::Column::Id.is_in(keepalives.iter().map(|keepalive| keepalive.device_id)))
+            .filter(devices::Column::Id.is_in(newest.keys().copied()))
+            // One order of rows for every server, so that two never wait for each other.
+            .order_by_asc(devices::Column::Id)
             .into_tuple()
             .all(&self.conn)
             .await?;
-        let rows = keepalives.iter().filter(|keepalive| known.contains(&keepalive.device_id)).map(row);
-        let rows: Vec<_> = rows.collect();
+        let rows: Vec<_> = known.iter().filter_map(|id| newest.remove(id)).map(row).collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -121,6 +124,18 @@ impl Tx {
             .await?;
         Ok(())
     }
+}
+
+/// The last keepalive of each device: no engine lets one statement change a row twice.
+fn newest_of_each(keepalives: &[Keepalive]) -> BTreeMap<RowId, &Keepalive> {
+    let mut newest: BTreeMap<RowId, &Keepalive> = BTreeMap::new();
+    for keepalive in keepalives {
+        let kept = newest.entry(keepalive.device_id).or_insert(keepalive);
+        if keepalive.at >= kept.at {
+            *kept = keepalive;
+        }
+    }
+    newest
 }
 
 fn row(keepalive: &Keepalive) -> device_presence::ActiveModel {

@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use muster_core::clock::Timestamp;
 use muster_core::ids::{DeploymentUuid, RowId};
-use muster_core::limits::ABORT_DEADLINE;
+use muster_core::limits::{ABORT_DEADLINE, NAME_CHARS_MAX, TEXT_CHARS_MAX};
 use muster_core::target::{
     Reason, RunEvent, StepResult, Target, TargetEffect, TargetEvent, TargetStatus, Unchanged, aborted_before_start,
+    deadline_verdict,
 };
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, OnConflict, Order, OverStatement, Query, WindowStatement};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    QueryOrder,
 };
 
 use crate::db::{Db, Result, Tx};
 use crate::entities::{apps, deployments, devices, flows, steps, targets};
 use crate::error::StoreError;
+use crate::printable::printable;
 
 /// Where one device of a deployment stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -336,8 +338,9 @@ impl Tx {
     async fn store_target(&self, row: &targets::Model, next: &Target) -> Result<()> {
         let change = targets::ActiveModel {
             status: Set(next.status.code()),
-            reason_code: Set(next.reason.code.clone()),
-            reason: Set(next.reason.text.clone()),
+            // From the device, where it reported the end.
+            reason_code: Set(printable(&next.reason.code, NAME_CHARS_MAX)),
+            reason: Set(printable(&next.reason.text, TEXT_CHARS_MAX)),
             dispatched_epoch: Set(next.dispatched_epoch),
             reported_seq: Set(next.reported_seq),
             is_abort_requested: Set(next.is_abort_requested),
@@ -437,22 +440,39 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends targets whose deadline has passed, at most `limit`, and says how many.
+    /// Ends targets whose deadline has passed, at most `limit`, the most overdue
+    /// first, in one statement, and says how many.
     pub async fn expire_targets(&self, limit: u64) -> Result<u64> {
-        let overdue = targets::Entity::find()
-            .filter(is_open())
-            .filter(targets::Column::DeadlineAt.lte(self.now().as_millis()))
+        use targets::Column as T;
+        let now = self.now().as_millis();
+        let key = [T::DeploymentId, T::DeviceId].map(|column| (targets::Entity, column));
+        let overdue = Query::select()
+            .columns(key)
+            .from(targets::Entity)
+            .and_where(is_open())
+            .and_where(Expr::col((targets::Entity, T::DeadlineAt)).lte(now))
+            .order_by((targets::Entity, T::DeadlineAt), Order::Asc)
             .limit(limit)
-            .all(&self.conn)
-            .await?;
-        let mut ended = 0;
-        for row in &overdue {
-            let verdict = Target::from(row).apply(&TargetEvent::DeadlinePassed, self.now(), Duration::ZERO);
-            if let Ok((next, _)) = verdict {
-                self.store_target(row, &next).await?;
-                ended += 1;
-            }
-        }
-        Ok(ended)
+            .take();
+        let update = Query::update()
+            .table(targets::Entity)
+            .value(T::Status, verdict(|(status, _)| Expr::value(status.code())))
+            .value(T::ReasonCode, verdict(|(_, reason)| Expr::value(reason.code)))
+            .value(T::Reason, verdict(|(_, reason)| Expr::value(reason.text)))
+            .value(T::FinishedAt, now)
+            .and_where(is_open())
+            .and_where(Expr::tuple(key.map(Expr::col)).in_subquery(overdue))
+            .take();
+        Ok(self.conn.execute(&update).await?.rows_affected())
     }
+}
+
+/// [`deadline_verdict`] as an expression over `targets`.
+fn verdict(pick: impl Fn((TargetStatus, Reason)) -> Expr) -> CaseStatement {
+    use targets::Column as T;
+    let of = |column: T| Expr::col((targets::Entity, column));
+    CaseStatement::new()
+        .case(of(T::IsAbortRequested), pick(deadline_verdict(TargetStatus::Pending, true)))
+        .case(of(T::Status).eq(TargetStatus::Pending.code()), pick(deadline_verdict(TargetStatus::Pending, false)))
+        .finally(pick(deadline_verdict(TargetStatus::InProgress, false)))
 }

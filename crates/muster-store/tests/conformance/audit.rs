@@ -1,0 +1,58 @@
+//! The audit log.
+
+use muster_core::access::Operation;
+use muster_core::names::AccountName;
+use muster_store::audit::NewAuditEvent;
+use muster_store::testing::TestDatabase;
+use muster_store::{Result, StoreError};
+
+use crate::fixture::{House, parsed, text};
+
+on_both_engines!(entries_are_read_newest_first, an_entry_is_written_with_what_it_tells_or_not_at_all);
+
+fn event(account_id: i64, subject: &str) -> NewAuditEvent {
+    NewAuditEvent {
+        account_id,
+        fleet_id: None,
+        actor: "user:ada".to_owned(),
+        action: Operation::DeleteDeviceTags,
+        subject: subject.to_owned(),
+        source_ip: "192.0.2.9".to_owned(),
+        detail: serde_json::json!({"filter": "\u{0} odd"}),
+    }
+}
+
+async fn entries_are_read_newest_first(db: TestDatabase) {
+    let house = House::on(db).await;
+    let foreign = parsed(AccountName::parse("Other"));
+    let foreign = house.write(async |tx| tx.insert_account(&foreign).await).await.unwrap();
+    for subject in ["tag:a", "tag:b", "tag:c"] {
+        house.write(async |tx| tx.audit(&event(house.account, subject)).await).await.unwrap();
+        house.write(async |tx| tx.audit(&event(foreign, subject)).await).await.unwrap();
+    }
+    let read = house.store().read();
+    let first = read.audit_page(house.account, None, 2).await.unwrap();
+    assert_eq!(first.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>(), ["tag:c", "tag:b"]);
+    let rest = read.audit_page(house.account, Some(first[1].id), 2).await.unwrap();
+    assert_eq!(rest.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>(), ["tag:a"]);
+    let entry = &rest[0];
+    assert_eq!((entry.actor.as_str(), entry.source_ip.as_str()), ("user:ada", "192.0.2.9"));
+    assert_eq!((entry.action.as_str(), entry.at), ("DeleteDeviceTags", house.db.clock().now()));
+    let detail: serde_json::Value = serde_json::from_str(&entry.detail).unwrap();
+    assert_eq!(detail, event(house.account, "").detail);
+}
+
+async fn an_entry_is_written_with_what_it_tells_or_not_at_all(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let failed: Result<()> = house
+        .write(async |tx| {
+            tx.audit(&event(house.account, "device")).await?;
+            tx.change_device(&device, &[muster_core::patch::DeviceChange::Description(text("x"))]).await?;
+            Err(StoreError::Corrupt { table: "none", problem: "a test".to_owned() })
+        })
+        .await;
+    assert!(failed.is_err());
+    assert_eq!(house.store().read().audit_page(house.account, None, 9).await.unwrap(), []);
+    assert_eq!(house.reload(&device).await, device);
+}

@@ -1,0 +1,231 @@
+//! Each query that serves a list, a filter, the engine or a login has an index,
+//! and its plan shows that it uses it. Held against the very statements that the
+//! store sends.
+
+use std::sync::Arc;
+
+use muster_core::filter::Rule;
+use muster_core::ids::RowId;
+use muster_core::target::TargetStatus;
+use muster_core::token::{Secret, TokenKind};
+use muster_store::testing::{Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_tag};
+use muster_store::{ConnectionTrait, Result, Store, Tx};
+use sea_orm::{DbBackend, Statement};
+
+use crate::fixture::{House, app, tag, uuid, version, write};
+
+on_both_engines!(
+    pages_and_counts_walk_no_big_table,
+    each_rule_of_a_filter_has_its_index,
+    the_engine_walks_no_big_table,
+    look_ups_walk_no_big_table,
+    bulk_changes_walk_no_big_table,
+);
+
+const DEVICES: usize = 3_000;
+
+/// A fleet large enough for plans to matter, in an account whose other fleet is as large.
+struct Crowd {
+    house: House,
+    store: Store,
+    statements: Statements,
+    ids: Vec<RowId>,
+    label: RowId,
+}
+
+impl Crowd {
+    async fn on(db: TestDatabase) -> Self {
+        let house = House::on(db).await;
+        let ids = seed_devices(house.store(), &house.fleet, house.production, DEVICES).await.unwrap();
+        let second = house.second_fleet().await;
+        let group = house.store().read().find_group(second.id, &crate::fixture::group("Test")).await.unwrap().unwrap();
+        let others = seed_devices(house.store(), &second, group, DEVICES).await.unwrap();
+        for name in ["one", "two", "three"] {
+            let (app_id, tag_id) = (house.app(name).await, house.tag(name, &[]).await);
+            seed_app(house.store(), app_id, "1", &others).await.unwrap();
+            seed_tag(house.store(), tag_id, &others).await.unwrap();
+        }
+        let label = house.tag("label", &[]).await;
+        seed_tag(house.store(), label, &ids[..100]).await.unwrap();
+        let common = house.tag("common", &[]).await;
+        seed_tag(house.store(), common, &ids).await.unwrap();
+        let web = house.app("web").await;
+        seed_app(house.store(), web, "1", &ids[..2_900]).await.unwrap();
+        seed_app(house.store(), web, "2", &ids[2_900..]).await.unwrap();
+        house.db.clock().advance(std::time::Duration::from_secs(100));
+        seed_presence(house.store(), house.fleet.heartbeat, &ids[..100]).await.unwrap();
+        for _ in 0..3 {
+            house.deploy(&house.everything()).await;
+        }
+        let (store, statements) = house.db.connect_recording().await;
+        house.write(async |tx| Ok(tx.execute_unprepared("ANALYZE").await.map(drop)?)).await.unwrap();
+        statements.take();
+        Self { house, store, statements, ids, label }
+    }
+
+    /// The plans of every statement that `work` sends.
+    async fn plans(&self, work: impl AsyncFn(Arc<Tx>) -> Result<()>) -> Vec<String> {
+        self.statements.take();
+        write(&self.store, work).await.unwrap();
+        let mut plans = Vec::new();
+        for statement in self.statements.take() {
+            plans.push(explain(&self.house, statement).await);
+        }
+        plans
+    }
+
+    async fn assert_indexed(&self, what: &str, work: impl AsyncFn(Arc<Tx>) -> Result<()>) {
+        let plans = self.plans(work).await;
+        assert!(!plans.is_empty());
+        for plan in plans {
+            for table in ["devices", "device_tags", "device_apps", "device_presence", "targets", "tokens"] {
+                assert!(!is_walked(&plan, table), "{what} walks {table}:\n{plan}");
+            }
+        }
+    }
+}
+
+/// PostgreSQL may choose to walk a table that is small or of which most is asked
+/// for; forbidden to, it must find an index.
+async fn explain(house: &House, statement: Statement) -> String {
+    let plan = house.write(async |tx| {
+        let backend = tx.get_database_backend();
+        let (before, word) = match backend {
+            DbBackend::Sqlite => ("SELECT 1", "EXPLAIN QUERY PLAN"),
+            _ => ("SET LOCAL enable_seqscan = off", "EXPLAIN"),
+        };
+        tx.execute_unprepared(before).await?;
+        let explained = Statement { sql: format!("{word} {}", statement.sql), ..statement.clone() };
+        let column = if backend == DbBackend::Sqlite { "detail" } else { "QUERY PLAN" };
+        let rows = tx.query_all_raw(explained).await?;
+        let lines: Vec<String> = rows.iter().map(|row| row.try_get("", column)).collect::<Result<_, _>>()?;
+        Ok(format!("{}\n{}", statement.sql, lines.join("\n")))
+    });
+    plan.await.unwrap()
+}
+
+fn is_walked(plan: &str, table: &str) -> bool {
+    let is_walk = |line: &str| match line.trim().strip_prefix("SCAN ") {
+        Some(rest) => rest.split_whitespace().next() == Some(table) && !PARTIAL.iter().any(|name| rest.ends_with(name)),
+        None => line.split_once("Seq Scan on ").is_some_and(|(_, rest)| rest.split_whitespace().next() == Some(table)),
+    };
+    plan.lines().any(is_walk)
+}
+
+/// Indexes over what is open: to walk one is to look at what has to be done.
+const PARTIAL: [&str; 2] = ["INDEX targets_open", "INDEX targets_deadline"];
+
+async fn pages_and_counts_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, ids) = (&crowd.house, &crowd.ids);
+    let everything = house.everything();
+    let named = house.everything().named(&crate::fixture::parsed("device-7".to_owned().try_into()));
+    let deployed = house.deploy(&everything).await;
+    crowd
+        .assert_indexed("a page", async |tx| {
+            tx.devices_page(&everything, Some(ids[1_000]), 100).await?;
+            tx.devices_page(&named, None, 100).await?;
+            tx.devices_count(&everything).await?;
+            tx.targets_page(deployed.id, Some(ids[1_000]), 100).await?;
+            tx.targets_count(deployed.id).await?;
+            tx.deployments_page(house.fleet.id, None, 100).await?;
+            tx.flows_page(house.fleet.id, None, 100).await?;
+            tx.audit_page(house.account, None, 100).await?;
+            tx.tags_of(&ids[..100], 100).await?;
+            tx.apps_of(&ids[..100]).await?;
+            tx.updates_of(&ids[..100], 5).await.map(drop)
+        })
+        .await;
+}
+
+async fn each_rule_of_a_filter_has_its_index(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let house = &crowd.house;
+    let deployed = house.deploy(&house.everything()).await;
+    let device = house.device("one").await;
+    let rules = [
+        Rule::Device(uuid(&device)),
+        Rule::Tag(tag("label")),
+        Rule::App { name: app("web"), version: None },
+        Rule::App { name: app("web"), version: Some(version("2")) },
+        Rule::Online(true),
+        Rule::Online(false),
+        Rule::UpdateStatus(TargetStatus::Failed),
+        Rule::UpdateStatus(TargetStatus::Pending),
+        Rule::Deployment { uuid: deployed.uuid.clone(), status: None },
+        Rule::Deployment { uuid: deployed.uuid.clone(), status: Some(TargetStatus::Failed) },
+    ];
+    for rule in rules {
+        for not in [false, true] {
+            let matching = house.matching(&[(not, rule.clone())]).await;
+            crowd
+                .assert_indexed(&format!("{rule:?}, not: {not}"), async |tx| {
+                    tx.devices_count(&matching).await?;
+                    tx.devices_page(&matching, None, 100).await.map(drop)
+                })
+                .await;
+        }
+    }
+}
+
+async fn the_engine_walks_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, ids) = (&crowd.house, &crowd.ids);
+    let mut keepalive = house.keepalive(&house.device("one").await);
+    for id in &ids[..50] {
+        keepalive.device_id = *id;
+        house.write(async |tx| tx.open_link("a", &keepalive).await).await.unwrap();
+    }
+    crowd
+        .assert_indexed("the engine", async |tx| {
+            let due = tx.due("a", None, 500).await?;
+            assert_eq!(due.len(), 50);
+            tx.due("a", Some(&ids[..1]), 500).await?;
+            tx.mark_sent(&due).await?;
+            tx.expire_targets(500).await?;
+            tx.abort_targets(due[0].deployment_id, Some(due[0].device_id)).await?;
+            tx.close_link(ids[0], 1).await?;
+            tx.close_links_of("a").await
+        })
+        .await;
+    let plans = crowd.plans(async |tx| tx.expire_targets(500).await.map(drop)).await;
+    assert!(plans[0].contains("targets_deadline"), "{}", plans[0]);
+    let plans = crowd.plans(async |tx| tx.due("a", None, 500).await.map(drop)).await;
+    assert!(plans[0].contains("targets_open"), "{}", plans[0]);
+}
+
+async fn look_ups_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let house = &crowd.house;
+    let device = house.device("one").await;
+    let (fleet, account, device_uuid) = (house.fleet.id, house.account, uuid(&device));
+    crowd
+        .assert_indexed("a look-up", async |tx| {
+            tx.find_token(TokenKind::User, &Secret::received("mu_x")).await?;
+            tx.find_device(fleet, &device_uuid).await?;
+            tx.find_device_of_account(account, &device_uuid).await?;
+            tx.find_device_by_id(account, device.id).await?;
+            tx.find_device_by_key("key of one").await?;
+            tx.find_device_key(&device_uuid).await?;
+            tx.find_tag(account, &tag("label")).await?;
+            tx.tagged_count(crowd.label).await?;
+            tx.revoke_device_tokens(device.id).await
+        })
+        .await;
+    let secret = Secret::received("mu_x");
+    let plans = crowd.plans(async |tx| tx.find_token(TokenKind::User, &secret).await.map(drop)).await;
+    assert!(plans[0].contains("tokens_secret"), "{}", plans[0]);
+}
+
+async fn bulk_changes_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let house = &crowd.house;
+    let labelled = house.matching(&[(false, Rule::Tag(tag("label"))), (true, Rule::Online(true))]).await;
+    crowd
+        .assert_indexed("a bulk change", async |tx| {
+            tx.insert_deployment(&house.deployment(), &labelled).await?;
+            tx.remove_app_matching(crowd.label, &labelled).await?;
+            tx.untag_matching(crowd.label, &labelled).await.map(drop)
+        })
+        .await;
+}
