@@ -77,16 +77,16 @@ async fn run_bootstrap(args: BootstrapArgs) -> anyhow::Result<()> {
 
 fn print(made: &Bootstrapped, is_json: bool) -> anyhow::Result<()> {
     if is_json {
-        println!("{}", serde_json::to_string(made)?);
+        say!("{}", serde_json::to_string(made)?);
         return Ok(());
     }
-    println!("Shown once; keep them:");
-    println!("  administrator   {}", made.admin_user);
-    println!("  password        {}", made.admin_password);
-    println!("  user token      {}  (API v1)", made.user_token.expose());
-    println!("  access token    {}  (API v2)", made.access_token.expose());
-    println!("  pairing token   {}  (enrols devices)", made.pairing_token.expose());
-    println!("  fleet           {} (key {})", made.project_name, made.project_key);
+    say!("Shown once; keep them:");
+    say!("  administrator   {}", made.admin_user);
+    say!("  password        {}", made.admin_password);
+    say!("  user token      {}  (API v1)", made.user_token.expose());
+    say!("  access token    {}  (API v2)", made.access_token.expose());
+    say!("  pairing token   {}  (enrols devices)", made.pairing_token.expose());
+    say!("  fleet           {} (key {})", made.project_name, made.project_key);
     Ok(())
 }
 
@@ -97,10 +97,10 @@ async fn run_migrate(args: MigrateArgs) -> anyhow::Result<()> {
     store.migrate().await.context("cannot bring the database's schema up to date")?;
     store.close().await;
     for name in &pending {
-        println!("applied {name}");
+        say!("applied {name}");
     }
     if pending.is_empty() {
-        println!("the schema is up to date");
+        say!("the schema is up to date");
     }
     Ok(())
 }

@@ -1,5 +1,14 @@
 //! The `muster` executable: commands that call the libraries.
 
+/// Prints a line. A reader that has gone away is no reason to stop, let alone to
+/// panic, as `println!` would.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod admin;
 mod quickstart;
 mod serve;

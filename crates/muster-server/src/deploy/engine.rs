@@ -160,9 +160,4 @@ mod tests {
         wake.everything();
         assert_eq!(wake.next().await, None);
     }
-
-    #[tokio::test(start_paused = true)]
-    async fn looks_at_everything_from_time_to_time() {
-        assert_eq!(Wake::default().next().await, None);
-    }
 }

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &QuickstartArgs) -> anyhow::Result<ExitCode> {
 
 async fn tell(args: &QuickstartArgs, server: &Server) -> anyhow::Result<()> {
     let url = format!("http://{}", server.address());
-    println!("Server    {url}, data in {}", args.database.data.display());
+    say!("Server    {url}, data in {}", args.database.data.display());
     let tokens = tokens(&server.app().store).await?;
     let client = Client::new(&url, &tokens);
     let device = Device::start(&args.database.data.join("agent"), &url, &tokens.pairing).await?;
@@ -63,7 +63,7 @@ async fn tell(args: &QuickstartArgs, server: &Server) -> anyhow::Result<()> {
         story::tell(&client, &device).await?;
         story::what_next(&url, &tokens, &device);
         if !args.exit {
-            println!("\nUp until Ctrl-C.");
+            say!("\nUp until Ctrl-C.");
             end_signal().await?;
         }
         Ok(())
@@ -99,7 +99,7 @@ fn is_address_taken(error: &anyhow::Error) -> bool {
 async fn tokens(store: &Store) -> anyhow::Result<Tokens> {
     if store.read().account_count().await? == 0 {
         let made = bootstrap(store, None, &mut secure_rng()).await?;
-        println!("Account   administrator {} with password {} (shown once)", made.admin_user, made.admin_password);
+        say!("Account   administrator {} with password {} (shown once)", made.admin_user, made.admin_password);
         return Ok(Tokens { user: made.user_token, access: made.access_token, pairing: made.pairing_token });
     }
     let (name, key) = (UserName::parse("admin")?, ProjectKey::parse(FIRST_FLEET)?);

@@ -46,7 +46,7 @@ async fn online(client: &Client, device: &Device) -> anyhow::Result<()> {
         Ok((state["message"]["device_status"] == "online").then_some(()))
     };
     until("the device to come online", is_online).await?;
-    println!("Device    {} is online (agent process {})", device.uuid, device.process_id());
+    say!("Device    {} is online (agent process {})", device.uuid, device.process_id());
     Ok(())
 }
 
@@ -56,13 +56,13 @@ async fn tag(client: &Client, device: &Device) -> anyhow::Result<()> {
     let found = client.v2(Method::GET, &format!("devices?tags={TAG}")).await?;
     let found: Vec<_> = found["devices"].as_array().into_iter().flatten().map(|item| &item["device_uuid"]).collect();
     ensure!(found == [&json!(device.uuid)], "the devices with the tag are {found:?}");
-    println!("Tag       \"{TAG}\" put on it; the devices with that tag: {}", device.uuid);
+    say!("Tag       \"{TAG}\" put on it; the devices with that tag: {}", device.uuid);
     let filter = json!([{ "type": "tag", "operand": "is", "value": TAG }]);
     let filter = json!({ "project": { "name": FIRST_FLEET }, "groups": [], "filters": filter });
     client.v1(Method::DELETE, "device_tags", json!({ "tag_name": TAG, "device_filter": filter })).await?;
     let now = client.v2(Method::GET, &format!("devices/{}?enrich_info=true", device.uuid)).await?;
     ensure!(now["tags"] == json!([]), "the tag is still there: {}", now["tags"]);
-    println!("Tag       \"{TAG}\" taken off every device that has it; the device's tags: none");
+    say!("Tag       \"{TAG}\" taken off every device that has it; the device's tags: none");
     Ok(())
 }
 
@@ -83,7 +83,7 @@ async fn update(client: &Client, device: &Device) -> anyhow::Result<()> {
     });
     let created = client.v2_json(Method::POST, "deployments", &order).await?;
     let deployment = created["deployment_uuid"].as_str().context("no deployment was created")?;
-    println!("Update    flow {flow} deployed as {deployment}");
+    say!("Update    flow {flow} deployed as {deployment}");
     let path = format!("deployments/{deployment}/devices/{}?enrich_info=true", device.uuid);
     let is_final = async || {
         let target = client.v2(Method::GET, &path).await?;
@@ -93,16 +93,16 @@ async fn update(client: &Client, device: &Device) -> anyhow::Result<()> {
     let target = until("the deployment to end", is_final).await?;
     print_steps(&target);
     ensure!(target["status"] == "Succeeded", "the deployment ended {}: {}", target["status"], target["reason"]);
-    println!("Update    Succeeded; the device now has default_app v1.0");
+    say!("Update    Succeeded; the device now has default_app v1.0");
     Ok(())
 }
 
 fn print_steps(target: &Value) {
     for step in target["steps"].as_array().into_iter().flatten() {
         let name = step["name"].as_str().unwrap_or_default();
-        println!("  step    {name}: exit code {}", step["exit_code"]);
+        say!("  step    {name}: exit code {}", step["exit_code"]);
         for stream in ["stdout", "stderr"] {
-            step[stream].as_str().unwrap_or_default().lines().for_each(|line| println!("            {line}"));
+            step[stream].as_str().unwrap_or_default().lines().for_each(|line| say!("            {line}"));
         }
     }
 }
@@ -122,12 +122,12 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Opti
 
 /// What a newcomer may type next.
 pub(super) fn what_next(url: &str, tokens: &Tokens, device: &Device) {
-    println!("\nTry next, API v1 (whether the device is online):");
-    println!("  curl -X GET {url}/v1/get_device_state -H 'Content-Type: application/json' \\");
-    println!("    -d '{{\"user_token\": \"{}\", \"device_id\": \"{}\"}}'", tokens.user.expose(), device.uuid);
-    println!("API v2 (the fleet's devices):");
-    println!("  curl {url}/api/v2/{FIRST_FLEET}/devices -H 'Authorization: Bearer {}'", tokens.access.expose());
-    println!("Another device:");
-    println!("  muster-agent enroll --server {url} --pairing-token {} --state DIR", tokens.pairing.expose());
-    println!("  muster-agent run --state DIR");
+    say!("\nTry next, API v1 (whether the device is online):");
+    say!("  curl -X GET {url}/v1/get_device_state -H 'Content-Type: application/json' \\");
+    say!("    -d '{{\"user_token\": \"{}\", \"device_id\": \"{}\"}}'", tokens.user.expose(), device.uuid);
+    say!("API v2 (the fleet's devices):");
+    say!("  curl {url}/api/v2/{FIRST_FLEET}/devices -H 'Authorization: Bearer {}'", tokens.access.expose());
+    say!("Another device:");
+    say!("  muster-agent enroll --server {url} --pairing-token {} --state DIR", tokens.pairing.expose());
+    say!("  muster-agent run --state DIR");
 }
