@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .waiting import eventually
 
-STOP_SECONDS = 30
+STOP_SECONDS = 120
 
 
 def clean_environment(**extra):

@@ -365,23 +365,17 @@ impl Tx {
         Ok(())
     }
 
-    /// Carries out every change, in order. An error leaves the transaction to be dropped.
-    pub async fn change_device(&self, device: &Device, changes: &[DeviceChange]) -> Result<()> {
-        self.claim_device(device.id).await?;
-        for change in changes {
-            self.change_one(device, change).await?;
+    /// Carries out every change, in order. An error leaves the transaction to be
+    /// dropped; it names the change at fault as `place` says, by its number.
+    pub async fn change_device(
+        &self,
+        device: &Device,
+        changes: &[DeviceChange],
+        place: impl Fn(usize) -> String,
+    ) -> Result<()> {
+        for (i, change) in changes.iter().enumerate() {
+            self.change_one(device, change).await.map_err(|error| error.within(&place(i)))?;
         }
-        Ok(())
-    }
-
-    /// Writes the device's row as it is. Tags and apps are rows of their own: without
-    /// this, two transactions that each replace them would both succeed and leave the union.
-    async fn claim_device(&self, device_id: RowId) -> Result<()> {
-        devices::Entity::update_many()
-            .col_expr(devices::Column::Name, Expr::col(devices::Column::Name))
-            .filter(devices::Column::Id.eq(device_id))
-            .exec(&self.conn)
-            .await?;
         Ok(())
     }
 
@@ -413,7 +407,7 @@ impl Tx {
 
     async fn group_of(&self, device: &Device, name: &GroupName) -> Result<RowId> {
         let group = self.find_group(device.fleet_id, name).await?;
-        Ok(group.ok_or_else(|| Invalid::unknown("group_name", "group of the fleet", name.as_str()))?)
+        Ok(group.ok_or_else(|| Invalid::unknown("", "group of the fleet", name.as_str()))?)
     }
 
     async fn change_tags(&self, device: &Device, change: &DeviceChange) -> Result<()> {
@@ -437,9 +431,9 @@ impl Tx {
     }
 
     async fn remove_tags(&self, device: &Device, names: &[TagName]) -> Result<()> {
-        for name in names {
+        for (i, name) in names.iter().enumerate() {
             let tag = self.find_tag(device.account_id, name).await?;
-            let tag_id = tag.ok_or_else(|| Invalid::unknown("tags", "tag", name.as_str()))?;
+            let tag_id = tag.ok_or_else(|| Invalid::unknown(format!("[{i}]"), "tag", name.as_str()))?;
             self.untag_device(device.id, tag_id).await?;
         }
         Ok(())
@@ -458,23 +452,23 @@ impl Tx {
     }
 
     async fn set_apps(&self, device: &Device, apps: &[(AppName, Version)]) -> Result<()> {
-        for (name, version) in apps {
-            let app_id = self.known_app(device, name).await?;
+        for (i, (name, version)) in apps.iter().enumerate() {
+            let app_id = self.known_app(device, name, &format!("[{i}].app_name")).await?;
             self.set_app_version(device.id, app_id, version).await?;
         }
         Ok(())
     }
 
     async fn remove_apps(&self, device: &Device, names: &[AppName]) -> Result<()> {
-        for name in names {
-            let app_id = self.known_app(device, name).await?;
+        for (i, name) in names.iter().enumerate() {
+            let app_id = self.known_app(device, name, &format!("[{i}]")).await?;
             self.remove_device_app(device.id, app_id).await?;
         }
         Ok(())
     }
 
-    async fn known_app(&self, device: &Device, name: &AppName) -> Result<RowId> {
+    async fn known_app(&self, device: &Device, name: &AppName, place: &str) -> Result<RowId> {
         let app = self.find_app(device.account_id, name).await?;
-        Ok(app.ok_or_else(|| Invalid::unknown("apps", "app", name.as_str()))?)
+        Ok(app.ok_or_else(|| Invalid::unknown(place, "app", name.as_str()))?)
     }
 }

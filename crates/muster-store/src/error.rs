@@ -29,6 +29,15 @@ const CONFLICT_TRIES_MAX: u32 = 20;
 const COLLISION_TRIES_MAX: u32 = 4;
 
 impl StoreError {
+    /// The same error; a refusal names what it refuses as standing below `outer`.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Invalid(invalid) => invalid.within(outer).into(),
+            other => other,
+        }
+    }
+
     /// How often the same work is tried from the start while it ends with this error.
     pub(crate) fn tries_max(&self) -> u32 {
         let Self::Database(error) = self else { return 1 };

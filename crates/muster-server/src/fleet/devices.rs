@@ -64,14 +64,22 @@ pub async fn listed_tags<C: ConnectionTrait>(db: &Db<C>, devices: &[Device]) -> 
     Ok(db.tags_of(&ids, LISTED_TAGS_MAX + 1).await?)
 }
 
-/// Carries out every change, or none.
-pub async fn change(app: &App, permitted: &Permitted, device_id: RowId, changes: &[DeviceChange]) -> Result<()> {
+/// Carries out every change, or none. A refusal names the change at fault as
+/// `place` says, by its number.
+pub async fn change(
+    app: &App,
+    permitted: &Permitted,
+    device_id: RowId,
+    changes: &[DeviceChange],
+    place: impl Fn(usize) -> String,
+) -> Result<()> {
+    let place = &place;
     let work = app.store.write(|tx| async move {
         let account_id = permitted.fleet().account_id;
         let device = tx.find_device_by_id(account_id, device_id).await?;
         let device = device.filter(|device| device.fleet_id == permitted.fleet().id);
         let device = device.ok_or_else(|| OpError::not_found("device", "that has been moved or deleted"))?;
-        tx.change_device(&device, changes).await?;
+        tx.change_device(&device, changes, place).await?;
         let detail = json!({ "changes": changes.iter().map(|change| format!("{change:?}")).collect::<Vec<_>>() });
         tx.audit(&permitted.event(format!("device:{}", device.uuid), detail)).await?;
         Ok::<_, WorkError>(())

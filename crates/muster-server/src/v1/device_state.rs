@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Asker;
-use super::devices_details::{Listing, limit, offset};
+use super::devices_details::{Listing, limit, uuid_offset};
 use super::wire::ErrorV1;
 use crate::access::Caller;
 use crate::app::App;
@@ -150,7 +150,7 @@ pub async fn many(
         device_name: None,
     };
     let matching = listing.matching(&asker, &caller).await?;
-    let after = offset(&app, &caller, body.offset.as_ref()).await?;
+    let after = uuid_offset(&app, &caller, body.offset.as_ref()).await?;
     let (devices, _) = app.store.read().devices_page(&matching, after, limit(body.limit.as_ref())?).await?;
     let now = app.clock().now();
     let items = devices.into_iter().map(|device| DevicesStateItem {

@@ -151,12 +151,17 @@ fn whole_number(value: &Value) -> Option<i64> {
     }
 }
 
-/// `offset`: the last device of the page before, by its number or its uuid.
-pub(crate) async fn offset(app: &App, caller: &Caller, value: Option<&Value>) -> Result<Option<RowId>> {
-    let Some(value) = value else { return Ok(None) };
-    if let Some(number) = whole_number(value) {
-        return Ok(Some(number));
+/// `offset` of the details: the last device of the page before, by its number, or by its uuid.
+async fn offset(app: &App, caller: &Caller, value: Option<&Value>) -> Result<Option<RowId>> {
+    match value.and_then(whole_number) {
+        Some(number) => Ok(Some(number)),
+        None => uuid_offset(app, caller, value).await,
     }
+}
+
+/// `offset` of the states: the last device of the page before, by its uuid.
+pub(crate) async fn uuid_offset(app: &App, caller: &Caller, value: Option<&Value>) -> Result<Option<RowId>> {
+    let Some(value) = value else { return Ok(None) };
     let uuid = value.as_str().and_then(|text| text.parse::<DeviceUuid>().ok());
     let device = match uuid {
         Some(uuid) => app.store.read().find_device_of_account(caller.account_id(), &uuid).await?,
@@ -212,69 +217,63 @@ pub async fn change(
     let asker = Asker::new(&app, peer);
     let operation = Operation::ChangeDevicesDetails;
     let (permitted, device) = asker.caller_and_device(operation, &user_token, &device_token).await?;
-    devices::change(&app, &permitted, device.id, &changes).await.map_err(in_v1_words)?;
+    let (fields, changes): (Vec<&str>, Vec<DeviceChange>) = changes.into_iter().unzip();
+    devices::change(&app, &permitted, device.id, &changes, |i| fields[i].to_owned()).await?;
     Ok(Json(SUCCESS))
 }
 
-/// The store names fields as API v2 does; here a group is called `group`.
-fn in_v1_words(error: OpError) -> OpError {
-    match error {
-        OpError::Invalid(invalid) if invalid.field == "group_name" => {
-            Invalid { field: "group".into(), ..invalid }.into()
-        }
-        other => other,
-    }
-}
-
 impl ChangeDevicesDetails {
-    fn changes(self) -> Result<Vec<DeviceChange>, Invalid> {
-        let mut changes = Vec::new();
-        if let Some(name) = self.device_name {
-            changes.push(DeviceChange::Name(DeviceName::parse(name).map_err(|e| e.within("device_name"))?));
-        }
-        if let Some(group) = self.group {
-            changes.push(DeviceChange::Group(GroupName::parse(group).map_err(|e| e.within("group"))?));
-        }
-        if let Some(address) = self.address {
-            changes.push(DeviceChange::Address(Text::parse(address).map_err(|e| e.within("address"))?));
-        }
-        if let Some(description) = self.description {
-            changes.push(DeviceChange::Description(Text::parse(description).map_err(|e| e.within("description"))?));
-        }
-        if let Some(tag) = self.tag {
-            changes.push(DeviceChange::AddTags(vec![TagName::parse(tag).map_err(|e| e.within("tag"))?]));
-        }
-        changes.extend(place(self.lat.as_ref(), self.lng.as_ref())?);
-        changes.extend(apps(self.software_version, self.apps.unwrap_or_default())?);
-        Ok(changes)
+    /// The changes, each with the field that asks for it.
+    fn changes(self) -> Result<Vec<(&'static str, DeviceChange)>, Invalid> {
+        let place = place(self.lat.as_ref(), self.lng.as_ref())?;
+        let apps = apps(self.apps)?;
+        let changes = [
+            ("device_name", name(self.device_name, "device_name", DeviceName::parse)?.map(DeviceChange::Name)),
+            ("group", name(self.group, "group", GroupName::parse)?.map(DeviceChange::Group)),
+            ("address", name(self.address, "address", Text::parse)?.map(DeviceChange::Address)),
+            ("description", name(self.description, "description", Text::parse)?.map(DeviceChange::Description)),
+            ("tag", name(self.tag, "tag", TagName::parse)?.map(|tag| DeviceChange::AddTags(vec![tag]))),
+            ("software_version", software_version(self.software_version)?),
+            ("apps", apps),
+        ];
+        let given = changes.into_iter().filter_map(|(field, change)| Some((field, change?)));
+        Ok(given.chain(place).collect())
     }
 }
 
-fn place(lat: Option<&Value>, lng: Option<&Value>) -> Result<Vec<DeviceChange>, Invalid> {
+fn name<T>(
+    given: Option<String>,
+    field: &str,
+    parse: impl Fn(String) -> Result<T, Invalid>,
+) -> Result<Option<T>, Invalid> {
+    given.map(parse).transpose().map_err(|refusal| refusal.within(field))
+}
+
+fn place(lat: Option<&Value>, lng: Option<&Value>) -> Result<Vec<(&'static str, DeviceChange)>, Invalid> {
     let named = |name: &'static str| move |refusal: Invalid| Invalid { field: name.to_owned(), ..refusal };
     match (lat, lng) {
         (None, None) => Ok(Vec::new()),
         (Some(lat), Some(lng)) => Ok(vec![
-            DeviceChange::Lat(Some(degrees(lat, LAT_MAX).map_err(named("lat"))?)),
-            DeviceChange::Lng(Some(degrees(lng, LNG_MAX).map_err(named("lng"))?)),
+            ("lat", DeviceChange::Lat(Some(degrees(lat, LAT_MAX).map_err(named("lat"))?))),
+            ("lng", DeviceChange::Lng(Some(degrees(lng, LNG_MAX).map_err(named("lng"))?))),
         ]),
         (Some(_), None) => Err(Invalid::new("lng", "is required together with lat")),
         (None, Some(_)) => Err(Invalid::new("lat", "is required together with lng")),
     }
 }
 
-fn apps(software_version: Option<String>, apps: Vec<WireApp>) -> Result<Option<DeviceChange>, Invalid> {
+/// The deprecated `software_version` is the version of the app that every account has.
+fn software_version(version: Option<String>) -> Result<Option<DeviceChange>, Invalid> {
+    let Some(version) = name(version, "software_version", Version::parse)? else { return Ok(None) };
+    Ok(Some(DeviceChange::SetApps(vec![(AppName::parse(muster_store::apps::DEFAULT_APP)?, version)])))
+}
+
+fn apps(apps: Option<Vec<WireApp>>) -> Result<Option<DeviceChange>, Invalid> {
+    let Some(apps) = apps else { return Ok(None) };
     if apps.len() > PATCH_ITEMS_MAX {
         let problem = format!("has {} items, at most {PATCH_ITEMS_MAX} are allowed", apps.len());
         return Err(Invalid::new("apps", problem));
     }
-    let mut wanted = Vec::with_capacity(apps.len() + 1);
-    if let Some(version) = software_version {
-        let version = Version::parse(version).map_err(|refusal| refusal.within("software_version"))?;
-        wanted.push((AppName::parse(muster_store::apps::DEFAULT_APP)?, version));
-    }
-    for (i, app) in apps.into_iter().enumerate() {
-        wanted.push(app.try_into().map_err(|refusal: Invalid| refusal.within(&format!("apps[{i}]")))?);
-    }
-    Ok((!wanted.is_empty()).then_some(DeviceChange::SetApps(wanted)))
+    let app = |(i, app): (usize, WireApp)| app.try_into().map_err(|e: Invalid| e.within(&format!("apps[{i}]")));
+    Ok(Some(DeviceChange::SetApps(apps.into_iter().enumerate().map(app).collect::<Result<_, _>>()?)))
 }

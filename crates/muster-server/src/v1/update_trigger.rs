@@ -42,6 +42,7 @@ pub async fn set(
     let asker = Asker::new(&app, peer);
     let operation = Operation::SetUpdateTrigger;
     let (permitted, device) = asker.caller_and_device(operation, &body.user_token, &body.device_token).await?;
-    devices::change(&app, &permitted, device.id, &[DeviceChange::UpdateTrigger(body.trigger_set)]).await?;
+    let change = [DeviceChange::UpdateTrigger(body.trigger_set)];
+    devices::change(&app, &permitted, device.id, &change, |_| "trigger_set".to_owned()).await?;
     Ok(Json(SUCCESS))
 }

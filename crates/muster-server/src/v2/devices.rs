@@ -410,7 +410,7 @@ pub async fn patch(
     let permitted = bearer.fleet(Operation::PatchDevice, &key).await?;
     let device = devices::find(app.store.read(), &permitted, &uuid).await?;
     let changes = from_operations(body.operations)?;
-    devices::change(&app, &permitted, device.id, &changes).await?;
+    devices::change(&app, &permitted, device.id, &changes, |i| format!("operations[{i}].value")).await?;
     Ok(Json(single(&app, &permitted, &uuid, true).await?))
 }
 
