@@ -1,2 +1,56 @@
-//! Benchmarks.
-fn main() {}
+//! Benchmarks, each beside the bare limit of what it measures: a file for each,
+//! and what they share. Started by `bench/run`.
+
+mod bulk;
+mod fleet;
+mod report;
+mod rounds;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use report::Report;
+
+/// Every benchmark.
+const NAMES: [&str; 1] = ["bulk"];
+
+#[derive(Parser)]
+#[command(name = "bench/run")]
+struct Args {
+    /// The benchmark
+    name: String,
+    /// Few devices and rounds: shows that it runs, its figures mean little
+    #[arg(long)]
+    short: bool,
+    /// Also write the figures here
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The server's executable
+    #[arg(long, env = "MUSTER_BIN", hide = true)]
+    muster: PathBuf,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let Some(report) = runtime.block_on(measure(&args)).transpose()? else {
+        eprintln!("no benchmark is called {:?}; known are: {}", args.name, NAMES.join(", "));
+        return Ok(ExitCode::from(2));
+    };
+    print!("{report}");
+    if let Some(file) = &args.json {
+        let json = serde_json::to_string_pretty(&report.json())?;
+        std::fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(args: &Args) -> Option<anyhow::Result<Report>> {
+    match args.name.as_str() {
+        "bulk" => Some(bulk::measure(&args.muster, args.short).await),
+        _ => None,
+    }
+}

@@ -240,7 +240,7 @@ fn sqlite(file: &Path, connections_max: u32, is_reader: bool) -> ConnectOptions 
 
 /// How every connection to a SQLite file is set up.
 pub(crate) fn sqlite_options(sqlite: SqliteConnectOptions, file: &Path, is_reader: bool) -> SqliteConnectOptions {
-    sqlite
+    let sqlite = sqlite
         .in_memory(false)
         .shared_cache(false)
         .filename(file)
@@ -250,10 +250,10 @@ pub(crate) fn sqlite_options(sqlite: SqliteConnectOptions, file: &Path, is_reade
         .journal_mode(SqliteJournalMode::Wal)
         // Commits reach the disk: what was acknowledged survives a power cut.
         .synchronous(SqliteSynchronous::Full)
-        .pragma("query_only", if is_reader { "on" } else { "off" })
         .pragma("temp_store", "memory")
-        .pragma("cache_size", "-32000")
-        .optimize_on_close(true, Some(400))
+        .pragma("cache_size", "-32000");
+    // Statistics are written, so a reader cannot.
+    if is_reader { sqlite.pragma("query_only", "on") } else { sqlite.optimize_on_close(true, Some(400)) }
 }
 
 fn postgres(url: &str) -> ConnectOptions {

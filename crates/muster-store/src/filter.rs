@@ -4,8 +4,11 @@
 //! exist is an error and never "matches nothing"; then [`Matching`] becomes a
 //! condition. A rule about another table is a set of device ids: `IN (…)` in
 //! statements over the whole set, `EXISTS (…)` in SQLite's pages, where it is
-//! many times faster. "Not in the set" is always `NOT EXISTS`: PostgreSQL walks
-//! the whole set for each device when a `NOT IN` outgrows its memory.
+//! many times faster. Only one set of a condition is an `IN`, the one that is
+//! likely the smallest: two of them SQLite may go through one inside the other,
+//! every member of the first with every member of the second. "Not in the set"
+//! is always `NOT EXISTS`: PostgreSQL walks the whole set for each device when a
+//! `NOT IN` outgrows its memory.
 
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, Filter, Rule};
@@ -44,6 +47,20 @@ enum ResolvedRule {
     Online(bool),
     UpdateStatus(TargetStatus),
     Deployment { id: RowId, status: Option<TargetStatus> },
+}
+
+impl ResolvedRule {
+    /// Orders rules by how few devices they likely mean; `None` for what is no set.
+    fn set_rank(&self) -> Option<u8> {
+        match self {
+            Self::Device(_) | Self::Name(_) => None,
+            Self::Deployment { .. } => Some(0),
+            Self::AnyTag(_) => Some(1),
+            Self::App { .. } => Some(2),
+            Self::UpdateStatus(_) => Some(3),
+            Self::Online(is_online) => is_online.then_some(4),
+        }
+    }
 }
 
 /// How a set of device ids is asked for.
@@ -165,7 +182,18 @@ impl Matching {
         if !self.group_ids.is_empty() {
             all = all.add(column(devices::Column::GroupId).is_in(self.group_ids.iter().copied()));
         }
-        self.conditions.iter().fold(all, |all, condition| all.add(self.rule_condition(condition, form)))
+        let gone_through = if form == SetForm::In { self.smallest_set() } else { None };
+        for (i, condition) in self.conditions.iter().enumerate() {
+            let form = if gone_through == Some(i) { SetForm::In } else { SetForm::Exists };
+            all = all.add(self.rule_condition(condition, form));
+        }
+        all
+    }
+
+    /// The condition whose set is likely the smallest of those that a device must be in.
+    fn smallest_set(&self) -> Option<usize> {
+        let sets = self.conditions.iter().enumerate().filter(|(_, condition)| !condition.not);
+        sets.filter_map(|(i, condition)| Some((condition.rule.set_rank()?, i))).min().map(|(_, i)| i)
     }
 
     /// The ids of the matching devices.

@@ -8,6 +8,7 @@ mod plain;
 mod seed;
 mod statements;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use muster_core::clock::{Clock, Timestamp};
@@ -44,8 +45,7 @@ pub const START: Timestamp = Timestamp::from_millis(1_749_478_244_000);
 pub struct TestDatabase {
     store: Store,
     location: Location,
-    /// Removed with the database.
-    _folder: Option<TempDir>,
+    folder: TempDir,
 }
 
 impl TestDatabase {
@@ -61,29 +61,27 @@ impl TestDatabase {
 
     /// A migrated database of that engine, whose rows bear the moments of `clock`.
     pub async fn start(engine: Engine, clock: Clock) -> Self {
-        let (location, folder) = match engine {
-            Engine::Sqlite => {
-                let (location, folder) = empty_file();
-                (location, Some(folder))
-            }
-            Engine::Postgres => (cluster::private().await.migrated_database().await, None),
-            Engine::DurablePostgres => (cluster::durable().await.migrated_database().await, None),
+        let folder = folder();
+        let location = match engine {
+            Engine::Sqlite => Location::new(folder.path(), None),
+            Engine::Postgres => cluster::private().await.migrated_database().await,
+            Engine::DurablePostgres => cluster::durable().await.migrated_database().await,
         };
         let store = connect(&location, clock, FIRST_SEED).await;
         store.migrate().await.expect("the schema cannot be made");
-        Self { store, location, _folder: folder }
+        Self { store, location, folder }
     }
 
-    /// A database of that engine without a schema, for tests of the migrations. Keep the folder.
-    pub async fn empty(engine: Engine) -> (Location, Option<TempDir>) {
-        match engine {
-            Engine::Sqlite => {
-                let (location, folder) = empty_file();
-                (location, Some(folder))
-            }
-            Engine::Postgres => (cluster::private().await.empty_database().await, None),
-            Engine::DurablePostgres => (cluster::durable().await.empty_database().await, None),
-        }
+    /// A database of that engine without a schema, for tests of the migrations. It
+    /// lives as long as the folder.
+    pub async fn empty(engine: Engine) -> (Location, TempDir) {
+        let folder = folder();
+        let location = match engine {
+            Engine::Sqlite => Location::new(folder.path(), None),
+            Engine::Postgres => cluster::private().await.empty_database().await,
+            Engine::DurablePostgres => cluster::durable().await.empty_database().await,
+        };
+        (location, folder)
     }
 
     /// The store.
@@ -94,6 +92,11 @@ impl TestDatabase {
     /// The clock of the store's rows.
     pub fn clock(&self) -> &Clock {
         self.store.clock()
+    }
+
+    /// A folder of the test's own, removed with it: the data folder of a server on this database.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where the data is, for another store or another program.
@@ -127,9 +130,8 @@ async fn connect(location: &Location, clock: Clock, seed: u64) -> Store {
     Store::connect(location, clock, StdRng::seed_from_u64(seed)).await.expect("the database cannot be reached")
 }
 
-fn empty_file() -> (Location, TempDir) {
-    let folder = tempfile::Builder::new().prefix("muster-store").tempdir().expect("no folder for a database");
-    (Location::new(folder.path(), None), folder)
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("muster-store").tempdir().expect("no folder for a database")
 }
 
 /// The rows of the matching devices, asked for by one of the two forms of a set:

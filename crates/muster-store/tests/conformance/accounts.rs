@@ -42,8 +42,8 @@ async fn users_are_found(db: TestDatabase) {
     let read = house.store().read();
     assert_eq!(read.find_user(ada.id).await.unwrap(), Some(ada.clone()));
     assert_eq!(read.find_user(ada.id + 1).await.unwrap(), None);
-    assert!(read.has_user(&parsed(UserName::parse("ada"))).await.unwrap());
-    assert!(!read.has_user(&parsed(UserName::parse("bob"))).await.unwrap());
+    assert_eq!(read.find_user_by_name(&parsed(UserName::parse("ada"))).await.unwrap(), Some(ada));
+    assert_eq!(read.find_user_by_name(&parsed(UserName::parse("Ada"))).await.unwrap(), None);
 
     let again = NewUser {
         account_id: house.account,

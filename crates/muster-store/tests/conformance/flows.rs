@@ -71,5 +71,7 @@ async fn pages_are_oldest_first(db: TestDatabase) {
     assert!(!is_more && second.len() == 2, "the house's own flow and four more");
     let ids: Vec<_> = first.iter().chain(&second).map(|flow| flow.id).collect();
     assert!(ids.is_sorted() && ids[0] == house.flow_id);
+    assert_eq!(read.flows_count(house.fleet.id).await.unwrap(), 5);
+    assert_eq!(read.flows_count(house.fleet.id + 1).await.unwrap(), 0);
     assert_eq!(read.flows_page(house.fleet.id + 1, None, 3).await.unwrap(), (Vec::new(), false));
 }

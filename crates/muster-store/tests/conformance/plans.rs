@@ -20,6 +20,7 @@ on_both_engines!(
     the_engine_walks_no_big_table,
     look_ups_walk_no_big_table,
     bulk_changes_walk_no_big_table,
+    sets_are_not_nested_before_there_are_statistics,
 );
 
 const DEVICES: usize = 3_000;
@@ -228,4 +229,24 @@ async fn bulk_changes_walk_no_big_table(db: TestDatabase) {
             tx.untag_matching(crowd.label, &labelled).await.map(drop)
         })
         .await;
+}
+
+/// A young database has never been analysed. SQLite then goes through every `IN`
+/// that it is given, one inside the other.
+async fn sets_are_not_nested_before_there_are_statistics(db: TestDatabase) {
+    let house = House::on(db).await;
+    let label = house.tag("label", &[]).await;
+    house.app("web").await;
+    let rules = [
+        (false, Rule::Online(true)),
+        (false, Rule::App { name: app("web"), version: None }),
+        (false, Rule::Tag(tag("label"))),
+    ];
+    let matching = house.matching(&rules).await;
+    let (store, statements) = house.db.connect_recording().await;
+    write(&store, async |tx| tx.untag_matching(label, &matching).await.map(drop)).await.unwrap();
+    let sent = statements.take();
+    assert_eq!(sent[0].sql.matches(r#""devices"."id" IN"#).count(), 1, "{}", sent[0].sql);
+    let plan = explain(&house, sent[0].clone()).await;
+    assert!(!plan.contains("id=? AND rowid=?"), "{plan}");
 }

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use muster_core::names::AccountName;
 use muster_core::token::{Secret, TokenKind};
 use muster_store::testing::TestDatabase;
 use muster_store::tokens::{NewToken, Token};
 
-use crate::fixture::House;
+use crate::fixture::{House, parsed};
 
 on_both_engines!(
     a_token_is_found_by_its_secret_and_kind,
     a_token_expires_by_the_clock,
     a_revoked_token_is_gone,
     the_tokens_of_a_device_are_revoked_together,
+    tokens_are_revoked_by_their_description,
     uses_are_limited,
 );
 
@@ -77,6 +79,20 @@ async fn the_tokens_of_a_device_are_revoked_together(db: TestDatabase) {
         assert_eq!(find(&house, TokenKind::Device, secret).await, None);
     }
     assert!(find(&house, TokenKind::Device, &other).await.is_some());
+}
+
+async fn tokens_are_revoked_by_their_description(db: TestDatabase) {
+    let house = House::on(db).await;
+    let foreign = parsed(AccountName::parse("Other"));
+    let foreign = house.write(async |tx| tx.insert_account(&foreign).await).await.unwrap();
+    let of = |account, description| NewToken::of(TokenKind::Access, account, description);
+    let ended = insert(&house, &of(house.account, "quickstart")).await;
+    let kept = [insert(&house, &of(house.account, "other")).await, insert(&house, &of(foreign, "quickstart")).await];
+    house.write(async |tx| tx.revoke_tokens_described(house.account, "quickstart").await).await.unwrap();
+    assert_eq!(find(&house, TokenKind::Access, &ended).await, None);
+    for secret in &kept {
+        assert!(find(&house, TokenKind::Access, secret).await.is_some());
+    }
 }
 
 async fn uses_are_limited(db: TestDatabase) {

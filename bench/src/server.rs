@@ -1,0 +1,54 @@
+//! A real `muster serve`.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, bail, ensure};
+use muster_store::Location;
+use muster_store::testing::TestDatabase;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A server process, which ends with this value.
+pub(crate) struct Server {
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) url: String,
+    _process: Child,
+}
+
+/// Makes the account and the fleet of a database, and answers with their names and tokens.
+pub(crate) async fn bootstrap(muster: &Path, db: &TestDatabase) -> anyhow::Result<Value> {
+    let mut command = Command::new(muster);
+    command.args(["admin", "bootstrap", "--json"]);
+    let made = on(&mut command, db).stderr(Stdio::inherit()).output().await;
+    let made = made.with_context(|| format!("cannot start {}", muster.display()))?;
+    ensure!(made.status.success(), "muster admin bootstrap ended with {}", made.status);
+    serde_json::from_slice(&made.stdout).context("muster admin bootstrap did not print JSON")
+}
+
+impl Server {
+    /// Starts a server on a free port, and waits until it listens.
+    pub(crate) async fn start(muster: &Path, db: &TestDatabase) -> anyhow::Result<Self> {
+        let mut command = Command::new(muster);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        let mut process = on(&mut command, db).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let stdout = process.stdout.take().context("its standard output is a pipe")?;
+        let mut lines = BufReader::new(stdout).lines();
+        while let Some(line) = lines.next_line().await? {
+            if let Some(url) = line.strip_prefix("listening on ") {
+                return Ok(Self { url: url.to_owned(), _process: process });
+            }
+        }
+        bail!("muster serve ended before it listened")
+    }
+}
+
+/// Lets the command work on that database.
+fn on<'a>(command: &'a mut Command, db: &TestDatabase) -> &'a mut Command {
+    command.arg("--data").arg(db.folder());
+    if let Location::Postgres(url) = db.location() {
+        command.arg("--database-url").arg(url);
+    }
+    command
+}
