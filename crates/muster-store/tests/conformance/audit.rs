@@ -48,7 +48,8 @@ async fn an_entry_is_written_with_what_it_tells_or_not_at_all(db: TestDatabase) 
     let failed: Result<()> = house
         .write(async |tx| {
             tx.audit(&event(house.account, "device")).await?;
-            tx.change_device(&device, &[muster_core::patch::DeviceChange::Description(text("x"))]).await?;
+            let changes = [muster_core::patch::DeviceChange::Description(text("x"))];
+            tx.change_device(&device, &changes, |i| format!("changes[{i}]")).await?;
             Err(StoreError::Corrupt { table: "none", problem: "a test".to_owned() })
         })
         .await;

@@ -64,7 +64,10 @@ async fn many_writers_of_one_device_lose_nothing(db: TestDatabase) {
                 changes.push(DeviceChange::RemoveTags(vec![tag("old")]));
             }
             let (device, changes) = (&*device, &changes[..]);
-            store.write(|tx| async move { tx.change_device(device, changes).await }).await.unwrap();
+            store
+                .write(|tx| async move { tx.change_device(device, changes, |i| format!("changes[{i}]")).await })
+                .await
+                .unwrap();
         }
     })
     .await;
@@ -81,7 +84,10 @@ async fn replacements_of_one_device_leave_one_of_them(db: TestDatabase) {
         async move {
             let names = vec![tag(&format!("a{number}")), tag(&format!("b{number}"))];
             let (device, changes) = (&*device, &[DeviceChange::ReplaceTags(names)]);
-            store.write(|tx| async move { tx.change_device(device, changes).await }).await.unwrap();
+            store
+                .write(|tx| async move { tx.change_device(device, changes, |i| format!("changes[{i}]")).await })
+                .await
+                .unwrap();
         }
     })
     .await;

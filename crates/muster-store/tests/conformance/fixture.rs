@@ -92,7 +92,7 @@ impl House {
     }
 
     pub(crate) async fn change(&self, device: &Device, changes: &[DeviceChange]) -> Result<()> {
-        self.write(async |tx| tx.change_device(device, changes).await).await
+        self.write(async |tx| tx.change_device(device, changes, |i| format!("changes[{i}]")).await).await
     }
 
     pub(crate) async fn tag(&self, name: &str, devices: &[&Device]) -> RowId {

@@ -99,11 +99,11 @@ async fn an_error_changes_nothing(db: TestDatabase) {
     let device = house.device("one").await;
     house.tag("kept", &[&device]).await;
     let cases = [
-        (C::Group(group("Nowhere")), "group_name: no group of the fleet is called \"Nowhere\""),
-        (C::RemoveTags(vec![tag("nowhere")]), "tags: no tag is called \"nowhere\""),
-        (C::SetApps(vec![(app("nowhere"), version("1"))]), "apps: no app is called \"nowhere\""),
-        (C::RemoveApps(vec![app("nowhere")]), "apps: no app is called \"nowhere\""),
-        (C::ReplaceApps(vec![(app("nowhere"), version("1"))]), "apps: no app is called \"nowhere\""),
+        (C::Group(group("Nowhere")), "changes[2]: no group of the fleet is called \"Nowhere\""),
+        (C::RemoveTags(vec![tag("nowhere")]), "changes[2][0]: no tag is called \"nowhere\""),
+        (C::SetApps(vec![(app("nowhere"), version("1"))]), "changes[2][0].app_name: no app is called \"nowhere\""),
+        (C::RemoveApps(vec![app("nowhere")]), "changes[2][0]: no app is called \"nowhere\""),
+        (C::ReplaceApps(vec![(app("nowhere"), version("1"))]), "changes[2][0].app_name: no app is called \"nowhere\""),
     ];
     for (bad, expected) in cases {
         let changes = [C::Description(text("changed")), C::ReplaceTags(vec![tag("new")]), bad];
