@@ -37,7 +37,7 @@ pub enum OpError {
     #[error("{0}")]
     Conflict(Invalid),
     /// Too many calls.
-    #[error("too many calls; try again in {} s", .0.as_secs().max(1))]
+    #[error("too many calls; try again in {} s", whole_seconds(*.0))]
     RateLimited(Duration),
     /// The database cannot be reached at the moment.
     #[error("the server cannot reach its database; try again")]
@@ -45,6 +45,11 @@ pub enum OpError {
     /// A fault of the server.
     #[error("internal error")]
     Internal(String),
+}
+
+/// The seconds after which a wait is over: rounded up, so that whoever waits them has waited enough.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 impl OpError {

@@ -1,5 +1,7 @@
 //! The OpenAPI document, made from the handlers themselves.
 
+use std::sync::LazyLock;
+
 use axum::Json;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
@@ -24,6 +26,7 @@ pub fn document(mut document: OpenApi) -> OpenApi {
     responses((status = 200, description = "The document", body = Object)),
     extensions(("x-muster" = json!(true))),
 )]
-pub async fn get() -> Json<OpenApi> {
-    Json(crate::router::openapi_document())
+pub async fn get() -> Json<&'static OpenApi> {
+    static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(crate::router::openapi_document);
+    Json(&DOCUMENT)
 }

@@ -2,14 +2,13 @@
 //! and an operation of the OpenAPI document; a test holds the three against each other.
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
-use tower_http::catch_panic::CatchPanicLayer;
+use axum::routing::any;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::http::ErrorStyle;
-use crate::http::error::{method_not_allowed, no_such_path, render_errors};
+use crate::http::error::{in_style, no_such_path};
 use crate::{health, link, openapi, v1, v2};
 
 /// API v1 of Connect.
@@ -66,16 +65,9 @@ pub fn router(app: App) -> Router {
     let (v1, others) = routes();
     let (v1, _) = v1.split_for_parts();
     let (others, _) = others.split_for_parts();
-    let v1 = v1
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state((app.clone(), ErrorStyle::V1), render_errors));
-    // `/v1/…` that no route has must be refused in the style of API v1 as well.
-    let v1_fallback = Router::new()
-        .route("/v1/{*path}", axum::routing::any(no_such_path))
-        .layer(from_fn_with_state((app.clone(), ErrorStyle::V1), render_errors));
-    let others = others
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(no_such_path)
-        .layer(from_fn_with_state((app.clone(), ErrorStyle::V2), render_errors));
-    v1.merge(v1_fallback).merge(others).layer(CatchPanicLayer::new()).with_state(app)
+    // What no route has must be refused in the style of API v1 below `/v1` as well.
+    let v1 = v1.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path));
+    let others = others.fallback(no_such_path);
+    let (v1, others) = (in_style(v1, &app, ErrorStyle::V1), in_style(others, &app, ErrorStyle::V2));
+    v1.merge(others).with_state(app)
 }

@@ -44,7 +44,48 @@ pub struct DeploymentOrder {
     pub inputs: InputValues,
 }
 
+/// What decides whether, and when, a device hears of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// A server holds the device's link.
+    pub is_linked: bool,
+    /// The device was told to run it, over this link or one before.
+    pub is_sent: bool,
+    /// The device takes no new updates.
+    pub is_update_trigger_set: bool,
+    /// An older deployment is still open on the device.
+    pub is_behind_another: bool,
+    /// A person asked for the abort.
+    pub is_abort_requested: bool,
+}
+
+#[derive(FromQueryResult)]
+struct StandingRow {
+    dispatched_epoch: i64,
+    is_abort_requested: bool,
+    is_update_trigger_set: bool,
+    link_server: String,
+    online_until_at: i64,
+    older_open: i64,
+}
+
 impl<C: ConnectionTrait> Db<C> {
+    /// How a target stands with the question that [`Db::due`] asks.
+    pub async fn standing(&self, deployment_id: RowId, device_id: RowId) -> Result<Option<Standing>> {
+        let Some(row) = self.conn.query_one(&select_standing(deployment_id, device_id)).await? else {
+            return Ok(None);
+        };
+        let row = StandingRow::from_query_result(&row, "")?;
+        Ok(Some(Standing {
+            // A server that was killed has left its name behind.
+            is_linked: !row.link_server.is_empty() && row.online_until_at > self.now().as_millis(),
+            is_sent: row.dispatched_epoch > 0,
+            is_update_trigger_set: row.is_update_trigger_set,
+            is_behind_another: row.older_open > 0,
+            is_abort_requested: row.is_abort_requested,
+        }))
+    }
+
     /// What is due over the links of `server`, at most `limit`: to the given
     /// devices, or to any.
     pub async fn due(&self, server: &str, device_ids: Option<&[RowId]>, limit: u64) -> Result<Vec<Due>> {
@@ -71,6 +112,37 @@ fn epoch() -> Expr {
     Expr::col((device_presence::Entity, device_presence::Column::LinkEpoch))
 }
 
+fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
+    use device_presence::Column as P;
+    use targets::Column as T;
+    let older_open = older_open(Expr::cust("COUNT(*)"));
+    from_targets()
+        .columns([T::DispatchedEpoch, T::IsAbortRequested].map(|column| (targets::Entity, column)))
+        .column((devices::Entity, devices::Column::IsUpdateTriggerSet))
+        .columns([P::LinkServer, P::OnlineUntilAt].map(|column| (device_presence::Entity, column)))
+        .expr_as(Expr::SubQuery(None, Box::new(older_open.into())), "older_open")
+        .and_where(of(T::DeploymentId).eq(deployment_id))
+        .and_where(of(T::DeviceId).eq(device_id))
+        .take()
+}
+
+/// Targets with their devices and the devices' links.
+fn from_targets() -> SelectStatement {
+    use targets::Column as T;
+    Query::select()
+        .from(targets::Entity)
+        .inner_join(
+            device_presence::Entity,
+            Expr::col((device_presence::Entity, device_presence::Column::DeviceId))
+                .equals((targets::Entity, T::DeviceId)),
+        )
+        .inner_join(
+            devices::Entity,
+            Expr::col((devices::Entity, devices::Column::Id)).equals((targets::Entity, T::DeviceId)),
+        )
+        .take()
+}
+
 fn select_due(server: &str, device_ids: Option<&[RowId]>, limit: u64) -> SelectStatement {
     use targets::Column as T;
     let presence = |column: device_presence::Column| (device_presence::Entity, column);
@@ -79,20 +151,11 @@ fn select_due(server: &str, device_ids: Option<&[RowId]>, limit: u64) -> SelectS
         .add(of(T::DispatchedEpoch).lt(epoch()))
         .add(Condition::any().add(has_started()).add(may_start()));
     let to_abort = Condition::all().add(of(T::IsAbortRequested)).add(of(T::AbortEpoch).lt(epoch()));
-    let mut query = Query::select()
+    let mut query = from_targets()
         .columns(
             [T::DeploymentId, T::DeviceId, T::Attempt, T::IsAbortRequested].map(|column| (targets::Entity, column)),
         )
         .column(presence(device_presence::Column::LinkEpoch))
-        .from(targets::Entity)
-        .inner_join(
-            device_presence::Entity,
-            Expr::col(presence(device_presence::Column::DeviceId)).equals((targets::Entity, T::DeviceId)),
-        )
-        .inner_join(
-            devices::Entity,
-            Expr::col((devices::Entity, devices::Column::Id)).equals((targets::Entity, T::DeviceId)),
-        )
         .and_where(is_open())
         .and_where(Expr::col(presence(device_presence::Column::LinkServer)).eq(server))
         .cond_where(Condition::any().add(to_run).add(to_abort))
@@ -113,18 +176,22 @@ fn has_started() -> Expr {
 /// The device takes updates, and none of its older targets is open: one at a
 /// time, in the order of their making.
 fn may_start() -> Condition {
+    Condition::all()
+        .add(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet)).eq(false))
+        .add(Expr::exists(older_open(Expr::value(1))).not())
+}
+
+/// The open targets of the device from older deployments.
+fn older_open(what: Expr) -> SelectStatement {
     use targets::Column as T;
     let older = Alias::new("older");
-    let older_open = Query::select()
-        .expr(Expr::value(1))
+    Query::select()
+        .expr(what)
         .from_as(targets::Entity, older.clone())
         .and_where(Expr::col((older.clone(), T::DeviceId)).equals((targets::Entity, T::DeviceId)))
         .and_where(Expr::cust(r#""older"."status" < 2"#))
         .and_where(Expr::col((older, T::DeploymentId)).lt(of(T::DeploymentId)))
-        .take();
-    Condition::all()
-        .add(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet)).eq(false))
-        .add(Expr::exists(older_open).not())
+        .take()
 }
 
 impl Tx {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use muster_core::ids::RowId;
 use muster_link::{Instruction, RunId, ToDevice};
 use muster_store::dispatch::{DeploymentOrder, Due};
-use muster_store::{Store, StoreError};
+use muster_store::{Store, StoreError, Tx};
 use tokio::sync::Notify;
 
 use crate::app::App;
@@ -92,16 +92,14 @@ pub async fn expire(store: &Store) -> Result<(), StoreError> {
 
 /// Sends everything that is due to the given devices, or to any.
 pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), StoreError> {
-    let mut orders = HashMap::new();
     loop {
         // A look first: most wake-ups find nothing, and a write would hold up others.
         if app.store.read().due(&app.server_id, device_ids, 1).await?.is_empty() {
             return Ok(());
         }
-        let due = take_due(app, device_ids).await?;
+        let (due, orders) = take_due(app, device_ids).await?;
         for due in &due {
-            let order = order(&app.store, &mut orders, due.deployment_id).await?;
-            if let Some(message) = message(due, &order) {
+            if let Some(message) = orders.get(&due.deployment_id).and_then(|order| message(due, order)) {
                 app.links.send(due.device_id, due.link_epoch, message);
             }
         }
@@ -111,30 +109,42 @@ pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), Sto
     }
 }
 
+/// What a batch of deployments tells its devices.
+type Orders = HashMap<RowId, DeploymentOrder>;
+
 /// Marks what is due as sent, in the transaction that finds it: so an abort that
-/// comes in between repeats the transaction, and is seen.
-async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<Vec<Due>, StoreError> {
+/// comes in between repeats the transaction, and is seen. What is to be sent is read
+/// there as well: what could not be read must not be marked.
+async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(Vec<Due>, Orders), StoreError> {
     let server_id = app.server_id.as_str();
     app.store
         .write(|tx| async move {
             let due = tx.due(server_id, device_ids, BATCH_MAX).await?;
+            let mut orders = Orders::new();
+            for Due { deployment_id, .. } in &due {
+                if !orders.contains_key(deployment_id)
+                    && let Some(order) = order(&tx, *deployment_id).await?
+                {
+                    orders.insert(*deployment_id, order);
+                }
+            }
             tx.mark_sent(&due).await?;
-            Ok(due)
+            Ok((due, orders))
         })
         .await
 }
 
-async fn order(
-    store: &Store,
-    known: &mut HashMap<RowId, Arc<DeploymentOrder>>,
-    deployment_id: RowId,
-) -> Result<Arc<DeploymentOrder>, StoreError> {
-    if let Some(order) = known.get(&deployment_id) {
-        return Ok(order.clone());
+/// What a deployment tells its devices; `None` for one that nobody can read. Its
+/// targets end by their deadlines, and must not keep others from being sent.
+async fn order(tx: &Tx, deployment_id: RowId) -> Result<Option<DeploymentOrder>, StoreError> {
+    match tx.deployment_order(deployment_id).await {
+        Ok(order) => Ok(Some(order)),
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(%error, deployment_id, "a deployment cannot be sent");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
-    let order = Arc::new(store.read().deployment_order(deployment_id).await?);
-    known.insert(deployment_id, order.clone());
-    Ok(order)
 }
 
 fn message(due: &Due, order: &DeploymentOrder) -> Option<ToDevice> {

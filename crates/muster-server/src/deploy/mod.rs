@@ -4,3 +4,4 @@ pub mod deployments;
 pub mod engine;
 pub mod flows;
 pub mod reports;
+pub mod standing;

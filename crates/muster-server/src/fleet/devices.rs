@@ -3,12 +3,12 @@
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::invalid::Invalid;
 use muster_core::limits::{LISTED_TAGS_MAX, SHOWN_UPDATES_MAX};
-use muster_core::names::GroupName;
+use muster_core::names::{AppName, GroupName, Version};
 use muster_core::patch::DeviceChange;
 use muster_store::devices::Device;
 use muster_store::targets::UpdateView;
 use muster_store::{ConnectionTrait, Db};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::access::Permitted;
 use crate::app::App;
@@ -80,7 +80,7 @@ pub async fn change(
         let device = device.filter(|device| device.fleet_id == permitted.fleet().id);
         let device = device.ok_or_else(|| OpError::not_found("device", "that has been moved or deleted"))?;
         tx.change_device(&device, changes, place).await?;
-        let detail = json!({ "changes": changes.iter().map(|change| format!("{change:?}")).collect::<Vec<_>>() });
+        let detail = json!({ "changes": changes.iter().map(described).collect::<Vec<_>>() });
         tx.audit(&permitted.event(format!("device:{}", device.uuid), detail)).await?;
         Ok::<_, WorkError>(())
     });
@@ -88,6 +88,28 @@ pub async fn change(
     // The update trigger may have been cleared.
     app.wake.device(device_id);
     Ok(())
+}
+
+/// A change as the audit log tells it: what changed, and to what.
+fn described(change: &DeviceChange) -> Value {
+    let apps = |apps: &[(AppName, Version)]| -> Vec<Value> {
+        apps.iter().map(|(name, version)| json!({ "app_name": name, "version": version })).collect()
+    };
+    match change {
+        DeviceChange::Name(name) => json!({ "device_name": name }),
+        DeviceChange::Description(text) => json!({ "description": text }),
+        DeviceChange::Address(text) => json!({ "address": text }),
+        DeviceChange::Lat(lat) => json!({ "lat": lat }),
+        DeviceChange::Lng(lng) => json!({ "lng": lng }),
+        DeviceChange::Group(group) => json!({ "group_name": group }),
+        DeviceChange::UpdateTrigger(is_set) => json!({ "is_update_trigger_set": is_set }),
+        DeviceChange::AddTags(tags) => json!({ "add_tags": tags }),
+        DeviceChange::RemoveTags(tags) => json!({ "remove_tags": tags }),
+        DeviceChange::ReplaceTags(tags) => json!({ "tags": tags }),
+        DeviceChange::SetApps(set) => json!({ "set_apps": apps(set) }),
+        DeviceChange::RemoveApps(names) => json!({ "remove_apps": names }),
+        DeviceChange::ReplaceApps(set) => json!({ "apps": apps(set) }),
+    }
 }
 
 /// Moves a device into a group of another fleet. The caller must be permitted in both.

@@ -6,6 +6,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
+use http_body_util::LengthLimitError;
 use muster_core::invalid::Invalid;
 use muster_core::limits::BODY_BYTES_MAX;
 use serde::de::DeserializeOwned;
@@ -35,7 +36,7 @@ pub async fn read_body(body: Body) -> Result<Vec<u8>, ApiError> {
 }
 
 fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.to_string().contains("length limit"))
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
 }
 
 /// Reads JSON into `T`; the refusal names the field and what was wrong with it.

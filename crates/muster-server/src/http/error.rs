@@ -3,20 +3,22 @@
 //! handler is the same for every face, and what the router itself refuses (an
 //! unknown path, a wrong method) looks like everything else.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{RETRY_AFTER, UPGRADE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 use muster_core::invalid::Invalid;
 use rand::RngExt;
 use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
-use crate::error::OpError;
+use crate::error::{OpError, whole_seconds};
 
 /// Why a request was not answered as it hoped.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,9 @@ pub enum ApiError {
     /// The body is of a type that is not taken here.
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// The path is for WebSockets alone.
+    #[error("this path takes WebSockets only: {0}")]
+    UpgradeRequired(String),
     /// The body is larger than the limit.
     #[error("the body is larger than {bytes_max} bytes")]
     TooLarge {
@@ -60,6 +65,7 @@ impl ApiError {
             Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UpgradeRequired(_) => StatusCode::UPGRADE_REQUIRED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Op(error) => match error {
                 OpError::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -80,6 +86,7 @@ impl ApiError {
             Self::NoSuchPath => "no_such_path",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::UpgradeRequired(_) => "upgrade_required",
             Self::TooLarge { .. } => "body_too_large",
             Self::Op(error) => match error {
                 OpError::Invalid(_) => "invalid",
@@ -116,14 +123,27 @@ pub enum ErrorStyle {
     V2,
 }
 
+/// Puts around every route what each of them needs: an answer of its own to a
+/// method that it does not take, an answer to a panic, and errors in the face's style.
+pub fn in_style(router: Router<App>, app: &App, style: ErrorStyle) -> Router<App> {
+    router
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state((app.clone(), style), render_errors))
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let words = match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or_default().to_owned(),
+    };
+    ApiError::Op(OpError::Internal(format!("a panic: {words}"))).into_response()
+}
+
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives every request an id, and prints the error of its answer in the face's style.
-pub async fn render_errors(
-    State((app, style)): State<(App, ErrorStyle)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn render_errors(State((app, style)): State<(App, ErrorStyle)>, mut request: Request, next: Next) -> Response {
     let id = request_id(&app);
     let what = format!("{} {}", request.method(), request.uri().path());
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -149,8 +169,14 @@ fn rendered(style: ErrorStyle, error: &ApiError, request_id: &str) -> Response {
         ErrorStyle::V1 => v1(error),
         ErrorStyle::V2 => v2(error, request_id),
     };
-    if let ApiError::Op(OpError::RateLimited(wait)) = error {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    match error {
+        ApiError::Op(OpError::RateLimited(wait)) => {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(*wait)));
+        }
+        ApiError::UpgradeRequired(_) => {
+            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        _ => {}
     }
     response
 }
@@ -184,6 +210,6 @@ pub async fn no_such_path() -> ApiError {
 }
 
 /// For a known path with another method.
-pub async fn method_not_allowed() -> ApiError {
+async fn method_not_allowed() -> ApiError {
     ApiError::MethodNotAllowed
 }

@@ -4,7 +4,9 @@
 pub mod body;
 pub mod cursor;
 pub mod error;
+pub mod extract;
 
 pub use body::{ApiBody, read_body};
 pub use cursor::Cursor;
 pub use error::{ApiError, ErrorStyle, RequestId};
+pub use extract::{ApiPath, ApiQuery};

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use axum::extract::{ConnectInfo, State, WebSocketUpgrade};
 use axum::response::Response;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use super::session::{Effect, Hello, Session, answer, not_recognised};
 use crate::app::App;
 use crate::fleet::enrolment::stored_facts;
+use crate::http::ApiError;
 
 /// Bytes of a link's read buffer; the default costs ten times as much memory for each device.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -26,21 +28,26 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// challenge, the device proves that it holds the key it enrolled with.
 #[utoipa::path(
     get, path = "/link/v1/control", operation_id = "OpenControlLink", tag = "Device link",
-    responses((status = 101, description = "Switching to the WebSocket protocol")),
+    responses(
+        (status = 101, description = "Switching to the WebSocket protocol"),
+        (status = 426, description = "Not a WebSocket handshake", body = crate::v2::wire::Error),
+    ),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn open(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    upgrade
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
+    let upgrade = upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_message_size(LINK_MESSAGE_BYTES_MAX)
-        .max_frame_size(LINK_MESSAGE_BYTES_MAX)
-        .on_upgrade(move |socket| async move {
-            Link { app, socket, device_ip: peer.ip().to_canonical().to_string() }.run().await;
-        })
+        .max_frame_size(LINK_MESSAGE_BYTES_MAX);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        Link { app, socket, device_ip: peer.ip().to_canonical().to_string() }.run().await;
+    }))
 }
 
 struct Link {

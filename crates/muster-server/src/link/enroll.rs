@@ -22,11 +22,12 @@ use crate::http::{ApiBody, ApiError};
         (status = 400, description = "A field is wrong", body = crate::v2::wire::Error),
         (status = 401, description = "The pairing token is not valid", body = crate::v2::wire::Error),
     ),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn enroll(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     ApiBody(request): ApiBody<EnrollRequest>,
 ) -> Result<Json<EnrollResponse>, ApiError> {
-    Ok(Json(enrolment::enroll(&app, &request, peer.ip()).await?))
+    Ok(Json(enrolment::enroll(&app, &request, peer.ip().to_canonical()).await?))
 }

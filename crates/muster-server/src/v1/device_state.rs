@@ -8,6 +8,7 @@ use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::ids::DeviceUuid;
 use muster_core::invalid::Invalid;
+use muster_core::token::Secret;
 use muster_store::devices::Device;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,8 +24,10 @@ use crate::http::{ApiBody, ApiError};
 /// Body of `GET /v1/get_device_state`: one of the last two names the device.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct GetDeviceState {
-    user_token: String,
-    device_token: Option<String>,
+    #[schema(value_type = String)]
+    user_token: Secret,
+    #[schema(value_type = Option<String>)]
+    device_token: Option<Secret>,
     /// The device's uuid, or its number as a string or a number.
     #[schema(value_type = Option<String>)]
     device_id: Option<serde_json::Value>,
@@ -101,7 +104,8 @@ async fn by_id(app: &App, caller: &Caller, id: &serde_json::Value) -> Result<Dev
 /// Body of `GET /v1/get_devices_state`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct GetDevicesState {
-    user_token: String,
+    #[schema(value_type = String)]
+    user_token: Secret,
     project_name: Option<String>,
     /// Only with `project_name`.
     group_name: Option<String>,

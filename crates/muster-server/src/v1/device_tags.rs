@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use muster_core::access::Operation;
 use muster_core::names::TagName;
+use muster_core::token::Secret;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -18,7 +19,8 @@ use crate::http::{ApiBody, ApiError};
 /// Body of `DELETE /v1/device_tags`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct DeleteDeviceTags {
-    user_token: String,
+    #[schema(value_type = String)]
+    user_token: Secret,
     /// The tag; it must exist.
     tag_name: String,
     /// `devices_filter` is understood too.

@@ -11,6 +11,8 @@ use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::{PATCH_ITEMS_MAX, V1_PAGE_DEFAULT, V1_PAGE_MAX};
 use muster_core::names::{AppName, DeviceName, FleetName, GroupName, TagName, Text, Version};
 use muster_core::patch::{DeviceChange, LAT_MAX, LNG_MAX, WireApp, degrees};
+use muster_core::token::Secret;
+use muster_store::devices::Device;
 use muster_store::filter::Matching;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,9 +29,11 @@ use crate::http::{ApiBody, ApiError};
 /// Body of `GET /v1/devices_details`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct GetDevicesDetails {
-    user_token: String,
+    #[schema(value_type = String)]
+    user_token: Secret,
     /// One device; everything else is then ignored.
-    device_token: Option<String>,
+    #[schema(value_type = Option<String>)]
+    device_token: Option<Secret>,
     project_name: Option<String>,
     /// Only with `project_name`.
     group_name: Option<String>,
@@ -138,7 +142,7 @@ pub(crate) fn limit(value: Option<&Value>) -> Result<u64, Invalid> {
     let Some(value) = value else { return Ok(V1_PAGE_DEFAULT) };
     let limit = whole_number(value).and_then(|number| u64::try_from(number).ok());
     limit.filter(|limit| (1..=V1_PAGE_MAX).contains(limit)).ok_or_else(|| {
-        let problem = format!("{} is not a number from 1 to {V1_PAGE_MAX}", quoted(&value.to_string()));
+        let problem = format!("{} is not a number from 1 to {V1_PAGE_MAX}", shown(value));
         Invalid::new("limit", problem)
     })
 }
@@ -148,6 +152,24 @@ fn whole_number(value: &Value) -> Option<i64> {
         Value::Number(number) => number.as_i64(),
         Value::String(text) => text.parse().ok(),
         _ => None,
+    }
+}
+
+/// A value as a refusal shows it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        other => other.to_string().chars().take(80).collect(),
+    }
+}
+
+async fn visible_device(app: &App, caller: &Caller, uuid: &DeviceUuid) -> Result<Option<Device>> {
+    let store = app.store.read();
+    let Some(device) = store.find_device_of_account(caller.account_id(), uuid).await? else { return Ok(None) };
+    match caller.fleet_of_device(store, Operation::GetDevicesState, device.fleet_id).await {
+        Ok(_) => Ok(Some(device)),
+        Err(OpError::NotFound { .. }) => Ok(None),
+        Err(other) => Err(other),
     }
 }
 
@@ -164,18 +186,20 @@ pub(crate) async fn uuid_offset(app: &App, caller: &Caller, value: Option<&Value
     let Some(value) = value else { return Ok(None) };
     let uuid = value.as_str().and_then(|text| text.parse::<DeviceUuid>().ok());
     let device = match uuid {
-        Some(uuid) => app.store.read().find_device_of_account(caller.account_id(), &uuid).await?,
+        Some(uuid) => visible_device(app, caller, &uuid).await?,
         None => None,
     };
-    let unknown = || Invalid::new("offset", format!("{} is no device of an earlier page", quoted(&value.to_string())));
+    let unknown = || Invalid::new("offset", format!("{} is no device of an earlier page", shown(value)));
     Ok(Some(device.ok_or_else(unknown)?.id))
 }
 
 /// Body of `POST /v1/devices_details`: what is given is changed.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChangeDevicesDetails {
-    user_token: String,
-    device_token: String,
+    #[schema(value_type = String)]
+    user_token: Secret,
+    #[schema(value_type = String)]
+    device_token: Secret,
     device_name: Option<String>,
     /// A group of the device's fleet; it must exist.
     group: Option<String>,
@@ -210,9 +234,9 @@ pub struct ChangeDevicesDetails {
 pub async fn change(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    ApiBody(mut body): ApiBody<ChangeDevicesDetails>,
+    ApiBody(body): ApiBody<ChangeDevicesDetails>,
 ) -> Result<Json<Success>, ApiError> {
-    let (user_token, device_token) = (std::mem::take(&mut body.user_token), std::mem::take(&mut body.device_token));
+    let (user_token, device_token) = (body.user_token.clone(), body.device_token.clone());
     let changes = body.changes()?;
     let asker = Asker::new(&app, peer);
     let operation = Operation::ChangeDevicesDetails;

@@ -33,9 +33,8 @@ impl<'a> Asker<'a> {
     }
 
     /// The caller who bears an account token; counts as one call.
-    pub(crate) async fn caller(&self, user_token: &str) -> Result<Caller> {
-        let secret = Secret::received(user_token);
-        let caller = Caller::from_token(&self.app.store, TokenKind::User, &secret, self.source_ip).await?;
+    pub(crate) async fn caller(&self, user_token: &Secret) -> Result<Caller> {
+        let caller = Caller::from_token(&self.app.store, TokenKind::User, user_token, self.source_ip).await?;
         self.app.account_calls.check(caller.token_id())?;
         Ok(caller)
     }
@@ -44,13 +43,13 @@ impl<'a> Asker<'a> {
     pub(crate) async fn caller_and_device(
         &self,
         operation: Operation,
-        user_token: &str,
-        device_token: &str,
+        user_token: &Secret,
+        device_token: &Secret,
     ) -> Result<(Permitted, Device)> {
         let caller = self.caller(user_token).await?;
         let refused = || OpError::Invalid(Invalid::new("device_token", "is not a valid device token of the account"));
         let store = self.app.store.read();
-        let token = store.find_token(TokenKind::Device, &Secret::received(device_token)).await?;
+        let token = store.find_token(TokenKind::Device, device_token).await?;
         let token = token.filter(|token| token.account_id == caller.account_id()).ok_or_else(refused)?;
         self.app.device_calls.check(token.id)?;
         let device = match token.device_id {
@@ -66,7 +65,7 @@ impl<'a> Asker<'a> {
     pub(crate) async fn caller_and_filter(
         &self,
         operation: Operation,
-        user_token: &str,
+        user_token: &Secret,
         filter: wire::DeviceFilterV1,
     ) -> Result<(Permitted, DeviceFilter)> {
         let caller = self.caller(user_token).await?;

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use muster_core::access::Operation;
 use muster_core::patch::DeviceChange;
+use muster_core::token::Secret;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -18,8 +19,10 @@ use crate::http::{ApiBody, ApiError};
 /// Body of `POST /v1/set_update_trigger`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SetUpdateTrigger {
-    user_token: String,
-    device_token: String,
+    #[schema(value_type = String)]
+    user_token: Secret,
+    #[schema(value_type = String)]
+    device_token: Secret,
     /// True: the device receives no new updates. False: it does again.
     trigger_set: bool,
 }

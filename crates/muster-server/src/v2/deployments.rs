@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use indexmap::IndexMap;
 use muster_core::access::Operation;
@@ -13,8 +13,9 @@ use muster_core::flow::inputs::InputValues;
 use muster_core::ids::FlowUuid;
 use muster_core::invalid::Invalid;
 use muster_core::names::{AppName, Text, Version};
-use muster_core::target::StepResult;
+use muster_core::target::{Reason, StepResult};
 use muster_store::deployments::Deployment;
+use muster_store::dispatch::Standing;
 use muster_store::targets::TargetView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,7 +25,8 @@ use super::devices::EnrichQuery;
 use super::wire::{Error, Message, PageQuery, PaginationInfo, flag, spaced};
 use crate::app::App;
 use crate::deploy::deployments::{self, Order};
-use crate::http::{ApiBody, ApiError};
+use crate::deploy::standing;
+use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 
 /// Body of the creation of a deployment.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -34,16 +36,20 @@ pub struct CreateBody {
     #[serde(alias = "devices_filter")]
     device_filter: WireDeviceFilter,
     /// What is deployed.
+    #[serde(default)]
     deployment_configuration: Configuration,
+    /// Understood here, as well as in the configuration.
+    #[serde(alias = "flow_id")]
+    flow_uuid: Option<String>,
 }
 
 /// What is deployed, and how.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
-    /// The update flow; `flow_id` is understood too.
+    /// The update flow, required; `flow_id` is understood too.
     #[serde(alias = "flow_id")]
-    flow_uuid: String,
+    flow_uuid: Option<String>,
     /// For people.
     comment: Option<String>,
     /// The app and version that a device has once it succeeded.
@@ -62,21 +68,33 @@ pub struct ConfiguredApp {
     version: String,
 }
 
+/// Where the documents have the flow's uuid, and where older clients put it.
+const FLOW_FIELD: &str = "deployment_configuration.flow_uuid";
+const OUTER_FLOW_FIELD: &str = "flow_uuid";
+
 impl CreateBody {
     fn order(self) -> Result<Order, Invalid> {
         let filter = DeviceFilter::try_from(self.device_filter).map_err(|refusal| refusal.within("device_filter"))?;
-        let order = self.deployment_configuration.order(filter);
+        let (flow, flow_field) = match (&self.deployment_configuration.flow_uuid, &self.flow_uuid) {
+            (Some(inner), Some(outer)) if inner != outer => {
+                return Err(Invalid::new(OUTER_FLOW_FIELD, format!("names another flow than {FLOW_FIELD}")));
+            }
+            (Some(flow), _) => (flow, FLOW_FIELD),
+            (None, Some(flow)) => (flow, OUTER_FLOW_FIELD),
+            (None, None) => return Err(Invalid::missing(FLOW_FIELD)),
+        };
+        let flow = flow.parse().map_err(|refusal: Invalid| refusal.within(flow_field))?;
+        let order = self.deployment_configuration.order(filter, flow, flow_field);
         order.map_err(|refusal| refusal.within("deployment_configuration"))
     }
 }
 
 impl Configuration {
-    fn order(self, filter: DeviceFilter) -> Result<Order, Invalid> {
-        let flow: FlowUuid = self.flow_uuid.parse().map_err(|refusal: Invalid| refusal.within("flow_uuid"))?;
+    fn order(self, filter: DeviceFilter, flow: FlowUuid, flow_field: &'static str) -> Result<Order, Invalid> {
         let comment = Text::parse(self.comment.unwrap_or_default()).map_err(|refusal| refusal.within("comment"))?;
         let app = self.app.map(ConfiguredApp::check).transpose().map_err(|refusal| refusal.within("app"))?;
         let inputs: InputValues = self.parameters_mapping.unwrap_or_default();
-        Ok(Order { filter, flow, flow_field: "deployment_configuration.flow_uuid", comment, app, inputs })
+        Ok(Order { filter, flow, flow_field, comment, app, inputs })
     }
 }
 
@@ -113,7 +131,7 @@ pub struct Created {
 pub async fn create(
     State(app): State<App>,
     bearer: Bearer,
-    Path(key): Path<String>,
+    ApiPath(key): ApiPath<String>,
     ApiBody(body): ApiBody<CreateBody>,
 ) -> Result<(StatusCode, Json<Created>), ApiError> {
     let permitted = bearer.fleet(Operation::CreateDeployment, &key).await?;
@@ -185,8 +203,8 @@ pub struct DeploymentPage {
 pub async fn list(
     State(app): State<App>,
     bearer: Bearer,
-    Path(key): Path<String>,
-    Query(query): Query<PageQuery>,
+    ApiPath(key): ApiPath<String>,
+    ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<DeploymentPage>, ApiError> {
     let permitted = bearer.fleet(Operation::ListDeployments, &key).await?;
     let (page, store) = (query.page()?, app.store.read());
@@ -217,7 +235,7 @@ pub async fn list(
 pub async fn get(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid)): Path<(String, String)>,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
 ) -> Result<Json<DeploymentBody>, ApiError> {
     let permitted = bearer.fleet(Operation::GetDeployment, &key).await?;
     Ok(Json(deployments::find(app.store.read(), &permitted, &uuid).await?.into()))
@@ -274,8 +292,8 @@ pub struct TargetPage {
 pub async fn list_devices(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid)): Path<(String, String)>,
-    Query(query): Query<PageQuery>,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
+    ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<TargetPage>, ApiError> {
     let permitted = bearer.fleet(Operation::ListDeploymentDevices, &key).await?;
     let (page, store) = (query.page()?, app.store.read());
@@ -319,20 +337,22 @@ pub struct TargetWithSteps {
 /// Why a device stands in a deployment as it does: only with `enrich_info`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Why {
-    /// A stable word for programs; null where there is none yet.
+    /// A stable word for programs; null for a success, which needs none.
     reason_code: Option<String>,
-    /// One sentence; null where there is none yet.
+    /// One sentence.
     reason: Option<String>,
     /// When the present state ends by itself; null once it is final.
     deadline_time: Option<String>,
 }
 
-impl From<&TargetView> for Why {
-    fn from(target: &TargetView) -> Self {
-        let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+impl Why {
+    fn new(target: &TargetView, standing: Option<Standing>) -> Self {
+        let now = standing.and_then(|standing| standing::why(target.status, standing));
+        let Reason { code, text } = now.unwrap_or_else(|| target.reason.clone());
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
         Self {
-            reason_code: some(&target.reason.code),
-            reason: some(&target.reason.text),
+            reason_code: some(code),
+            reason: some(text),
             deadline_time: (!target.status.is_final()).then(|| target.deadline_at.to_spaced()),
         }
     }
@@ -359,8 +379,8 @@ impl From<&TargetView> for Why {
 pub async fn get_device(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid, device)): Path<(String, String, String)>,
-    Query(query): Query<EnrichQuery>,
+    ApiPath((key, uuid, device)): ApiPath<(String, String, String)>,
+    ApiQuery(query): ApiQuery<EnrichQuery>,
 ) -> Result<Json<TargetWithSteps>, ApiError> {
     let permitted = bearer.fleet(Operation::GetDeploymentDevice, &key).await?;
     let enrich = flag("enrich_info", query.enrich_info.as_deref())?;
@@ -368,9 +388,13 @@ pub async fn get_device(
     let deployment = deployments::find(store, &permitted, &uuid).await?;
     let target = deployments::find_target(store, &deployment, &device).await?;
     let steps = store.steps_of(deployment.id, target.device_id).await?;
+    let why = match enrich {
+        true => Some(Why::new(&target, store.standing(deployment.id, target.device_id).await?)),
+        false => None,
+    };
     Ok(Json(TargetWithSteps {
         steps: steps.into_iter().map(StepBody::from).collect(),
-        why: enrich.then(|| Why::from(&target)),
+        why,
         target: TargetBody::from(&target),
     }))
 }
@@ -397,7 +421,7 @@ pub async fn get_device(
 pub async fn abort(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid)): Path<(String, String)>,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
 ) -> Result<(StatusCode, Json<Message>), ApiError> {
     let permitted = bearer.fleet(Operation::AbortDeployment, &key).await?;
     deployments::abort(&app, &permitted, &uuid, None).await?;
@@ -424,7 +448,7 @@ pub async fn abort(
 pub async fn abort_device(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid, device)): Path<(String, String, String)>,
+    ApiPath((key, uuid, device)): ApiPath<(String, String, String)>,
 ) -> Result<(StatusCode, Json<Message>), ApiError> {
     let permitted = bearer.fleet(Operation::AbortDeploymentDevice, &key).await?;
     deployments::abort(&app, &permitted, &uuid, Some(&device)).await?;

@@ -1,7 +1,7 @@
 //! Devices: listed, looked at, changed, moved.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::filter::DeviceFilter;
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::error::OpError;
 use crate::fleet::devices::{self, DeviceDetails};
 use crate::http::cursor::PageRequest;
-use crate::http::{ApiBody, ApiError};
+use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 use crate::v1::wire::{AppUpdated, AppV1, apps_updated};
 
 /// A device as v2's list prints it.
@@ -185,7 +185,7 @@ fn url_pairs(query: &str) -> Vec<(String, String)> {
 pub async fn list(
     State(app): State<App>,
     bearer: Bearer,
-    Path(key): Path<String>,
+    ApiPath(key): ApiPath<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<DevicePage>, ApiError> {
     let permitted = bearer.fleet(Operation::ListDevices, &key).await?;
@@ -325,8 +325,8 @@ pub struct EnrichQuery {
 pub async fn get(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid)): Path<(String, String)>,
-    axum::extract::Query(query): axum::extract::Query<EnrichQuery>,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
+    ApiQuery(query): ApiQuery<EnrichQuery>,
 ) -> Result<Json<SingleDevice>, ApiError> {
     let permitted = bearer.fleet(Operation::GetDevice, &key).await?;
     let enrich = flag("enrich_info", query.enrich_info.as_deref())?;
@@ -404,7 +404,7 @@ impl<'de> serde::de::Visitor<'de> for PatchVisitor {
 pub async fn patch(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid)): Path<(String, String)>,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
     ApiBody(body): ApiBody<PatchBody>,
 ) -> Result<Json<SingleDevice>, ApiError> {
     let permitted = bearer.fleet(Operation::PatchDevice, &key).await?;
@@ -444,7 +444,7 @@ pub struct MoveBody {
 pub async fn move_to(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid)): Path<(String, String)>,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
     ApiBody(body): ApiBody<MoveBody>,
 ) -> Result<Json<Message>, ApiError> {
     let from = bearer.fleet(Operation::MoveDevice, &key).await?;

@@ -1,7 +1,7 @@
 //! Groups of a fleet. Connect keeps these in its web console; the call is Muster's own.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use muster_core::access::Operation;
 use muster_core::names::GroupName;
@@ -10,7 +10,7 @@ use super::Bearer;
 use super::wire::{Error, Named};
 use crate::app::App;
 use crate::fleet::groups;
-use crate::http::{ApiBody, ApiError};
+use crate::http::{ApiBody, ApiError, ApiPath};
 
 /// Create a group in a fleet.
 #[utoipa::path(
@@ -30,7 +30,7 @@ use crate::http::{ApiBody, ApiError};
 pub async fn create(
     State(app): State<App>,
     bearer: Bearer,
-    Path(key): Path<String>,
+    ApiPath(key): ApiPath<String>,
     ApiBody(body): ApiBody<Named>,
 ) -> Result<(StatusCode, Json<Named>), ApiError> {
     let permitted = bearer.fleet(Operation::CreateGroup, &key).await?;

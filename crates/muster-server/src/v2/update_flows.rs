@@ -1,7 +1,7 @@
 //! Update flows: created from YAML, listed, given back byte for byte.
 
 use axum::Json;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,7 @@ use super::Bearer;
 use super::wire::{Error, PageQuery, PaginationInfo};
 use crate::app::App;
 use crate::deploy::flows;
-use crate::http::{ApiError, read_body};
+use crate::http::{ApiError, ApiPath, ApiQuery, read_body};
 
 /// Content types that are taken for YAML.
 const YAML_TYPES: [&str; 4] = ["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"];
@@ -78,7 +78,7 @@ pub struct CreatedFlows {
 pub async fn create(
     State(app): State<App>,
     bearer: Bearer,
-    Path(key): Path<String>,
+    ApiPath(key): ApiPath<String>,
     YamlBody(document): YamlBody,
 ) -> Result<(StatusCode, Json<CreatedFlows>), ApiError> {
     let permitted = bearer.fleet(Operation::CreateUpdateFlows, &key).await?;
@@ -143,8 +143,8 @@ pub struct FlowPage {
 pub async fn list(
     State(app): State<App>,
     bearer: Bearer,
-    Path(key): Path<String>,
-    Query(query): Query<PageQuery>,
+    ApiPath(key): ApiPath<String>,
+    ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<FlowPage>, ApiError> {
     let permitted = bearer.fleet(Operation::ListUpdateFlows, &key).await?;
     let (page, store) = (query.page()?, app.store.read());
@@ -176,7 +176,7 @@ pub async fn list(
 pub async fn get(
     State(app): State<App>,
     bearer: Bearer,
-    Path((key, uuid)): Path<(String, String)>,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
 ) -> Result<Response, ApiError> {
     let permitted = bearer.fleet(Operation::GetUpdateFlow, &key).await?;
     let document = flows::document(&app, &permitted, &uuid).await?;
