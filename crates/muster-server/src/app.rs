@@ -9,10 +9,10 @@ use rand::rngs::StdRng;
 
 use crate::access::rate::CallLimit;
 use crate::config::ServerConfig;
-use crate::deploy::engine::Wake;
 use crate::deploy::reports::ReportSink;
+use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
-use crate::telemetry::KeepaliveBuffer;
+use crate::telemetry::buffer::KeepaliveBuffer;
 
 /// A cheap handle to the parts of one server.
 #[derive(Clone)]

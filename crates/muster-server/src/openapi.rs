@@ -1,8 +1,5 @@
 //! The OpenAPI document, made from the handlers themselves.
 
-use std::sync::LazyLock;
-
-use axum::Json;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
 
@@ -18,15 +15,4 @@ pub fn document(mut document: OpenApi) -> OpenApi {
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components = Some(ComponentsBuilder::from(components).security_scheme("access_token", bearer).build());
     document
-}
-
-/// The OpenAPI document of this server.
-#[utoipa::path(
-    get, path = "/api/openapi.json", operation_id = "GetOpenapi", tag = "Server",
-    responses((status = 200, description = "The document", body = Object)),
-    extensions(("x-muster" = json!(true))),
-)]
-pub async fn get() -> Json<&'static OpenApi> {
-    static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(crate::router::openapi_document);
-    Json(&DOCUMENT)
 }

@@ -18,10 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::access::rate::CallLimit;
 use crate::app::{App, Parts};
 use crate::config::ServerConfig;
-use crate::deploy::engine::{self, Wake};
+use crate::deploy::engine;
 use crate::deploy::reports::ReportSink;
+use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
-use crate::telemetry::{self, KeepaliveBuffer};
+use crate::telemetry;
+use crate::telemetry::buffer::KeepaliveBuffer;
 
 /// How long requests may take to end once the server is told to.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,3 +5,4 @@ pub mod engine;
 pub mod flows;
 pub mod reports;
 pub mod standing;
+pub mod wake;
