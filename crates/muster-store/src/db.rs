@@ -12,6 +12,7 @@ use std::time::Duration;
 use muster_core::clock::{Clock, Timestamp};
 use muster_core::ids::{RowId, RowIds};
 use rand::rngs::StdRng;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, IsolationLevel,
@@ -258,9 +259,14 @@ pub(crate) fn sqlite_options(sqlite: SqliteConnectOptions, file: &Path, is_reade
 
 fn postgres(url: &str) -> ConnectOptions {
     let mut options = base(url.to_owned(), POSTGRES_CONNECTIONS_MAX);
-    // Compiling a plan costs more than the short queries here take.
-    options.map_sqlx_postgres_opts(|postgres| postgres.options([("jit", "off")]));
+    options.map_sqlx_postgres_opts(postgres_options);
     options
+}
+
+/// How every connection to PostgreSQL is set up.
+pub(crate) fn postgres_options(postgres: PgConnectOptions) -> PgConnectOptions {
+    // Compiling a plan costs more than the short queries here take.
+    postgres.options([("jit", "off")])
 }
 
 /// Lets [`Store::write`] look into a caller's own error.

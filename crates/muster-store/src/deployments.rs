@@ -6,7 +6,7 @@ use muster_core::clock::Timestamp;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::{DeploymentUuid, RowId};
 use muster_core::target::{Target, TargetStatus};
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::{Db, Result, Tx};
@@ -162,39 +162,51 @@ impl Tx {
             created_at: self.now().as_millis(),
         };
         deployments::Entity::insert(deployments::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
-        let target_count = self.insert_targets(id, new.pending_deadline, matching).await?;
-        self.retire_latest(id).await?;
-        self.make_latest(id).await?;
+        let target_count = if matching.asks_for_newest() {
+            self.insert_then_retire(id, new.pending_deadline, matching).await?
+        } else {
+            self.retire_latest(matching.ids()).await?;
+            self.insert_targets(id, new.pending_deadline, matching, true).await?
+        };
         Ok(CreatedDeployment { uuid, target_count })
     }
 
-    /// Whatever was the newest target of the deployment's devices no longer is. Only
-    /// now: the rule `update_status` asks for this very flag.
-    async fn retire_latest(&self, deployment_id: RowId) -> Result<()> {
+    /// For a filter that asks for the newest target: it must be asked before the new
+    /// ones become that. The price is that every new row is written twice.
+    async fn insert_then_retire(&self, deployment_id: RowId, pending: Duration, matching: &Matching) -> Result<u64> {
+        let target_count = self.insert_targets(deployment_id, pending, matching, false).await?;
         let its_devices = Query::select()
             .column(targets::Column::DeviceId)
             .from(targets::Entity)
             .and_where(Expr::col(targets::Column::DeploymentId).eq(deployment_id))
             .take();
-        targets::Entity::update_many()
-            .col_expr(targets::Column::IsLatest, Expr::value(false))
-            .filter(Expr::col(targets::Column::IsLatest))
-            .filter(targets::Column::DeviceId.in_subquery(its_devices))
-            .exec(&self.conn)
-            .await?;
-        Ok(())
-    }
-
-    async fn make_latest(&self, deployment_id: RowId) -> Result<()> {
+        self.retire_latest(its_devices).await?;
         targets::Entity::update_many()
             .col_expr(targets::Column::IsLatest, Expr::value(true))
             .filter(targets::Column::DeploymentId.eq(deployment_id))
             .exec(&self.conn)
             .await?;
+        Ok(target_count)
+    }
+
+    /// Whatever was the newest target of these devices no longer is.
+    async fn retire_latest(&self, device_ids: SelectStatement) -> Result<()> {
+        targets::Entity::update_many()
+            .col_expr(targets::Column::IsLatest, Expr::value(false))
+            .filter(Expr::col(targets::Column::IsLatest))
+            .filter(targets::Column::DeviceId.in_subquery(device_ids))
+            .exec(&self.conn)
+            .await?;
         Ok(())
     }
 
-    async fn insert_targets(&self, deployment_id: RowId, pending: Duration, matching: &Matching) -> Result<u64> {
+    async fn insert_targets(
+        &self,
+        deployment_id: RowId,
+        pending: Duration,
+        matching: &Matching,
+        is_latest: bool,
+    ) -> Result<u64> {
         use targets::Column as T;
         let first = Target::pending(self.now(), pending);
         let never = Timestamp::NEVER.as_millis();
@@ -209,7 +221,7 @@ impl Tx {
             (T::AbortEpoch, Expr::value(0_i64)),
             (T::ReportedSeq, Expr::value(0_i64)),
             (T::IsAbortRequested, Expr::value(false)),
-            (T::IsLatest, Expr::value(false)),
+            (T::IsLatest, Expr::value(is_latest)),
             (T::CreatedAt, Expr::value(self.now().as_millis())),
             (T::StartedAt, Expr::value(never)),
             (T::FinishedAt, Expr::value(never)),

@@ -172,15 +172,16 @@ impl Matching {
         self
     }
 
+    /// Whether the answer changes when a deployment is made.
+    pub(crate) fn asks_for_newest(&self) -> bool {
+        self.conditions.iter().any(|condition| matches!(condition.rule, ResolvedRule::UpdateStatus(_)))
+    }
+
     /// The condition over `devices`.
     pub(crate) fn condition(&self, form: SetForm) -> Condition {
-        let fleet = column(devices::Column::FleetId);
-        let mut all = Condition::all().add(match self.fleet_ids[..] {
-            [one] => fleet.eq(one),
-            _ => fleet.is_in(self.fleet_ids.iter().copied()),
-        });
+        let mut all = Condition::all().add(one_of(devices::Column::FleetId, &self.fleet_ids));
         if !self.group_ids.is_empty() {
-            all = all.add(column(devices::Column::GroupId).is_in(self.group_ids.iter().copied()));
+            all = all.add(one_of(devices::Column::GroupId, &self.group_ids));
         }
         let gone_through = if form == SetForm::In { self.smallest_set() } else { None };
         for (i, condition) in self.conditions.iter().enumerate() {
@@ -263,6 +264,13 @@ fn in_set(form: SetForm, not: bool, set_id: Expr, mut set: SelectStatement) -> E
 
 fn select(table: impl sea_orm::sea_query::IntoTableRef, id: Expr) -> SelectStatement {
     Query::select().expr(id).from(table).take()
+}
+
+fn one_of(name: devices::Column, ids: &[RowId]) -> Expr {
+    match ids {
+        [one] => column(name).eq(*one),
+        _ => column(name).is_in(ids.iter().copied()),
+    }
 }
 
 pub(crate) fn column(column: devices::Column) -> Expr {

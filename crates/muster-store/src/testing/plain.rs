@@ -2,13 +2,13 @@
 
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
-use crate::db::{Location, sqlite_options};
+use crate::db::{Location, postgres_options, sqlite_options};
 
 /// One connection of the driver alone.
 pub enum PlainConnection {
     /// To a SQLite file, with the store's pragmas.
     Sqlite(SqliteConnection),
-    /// To PostgreSQL.
+    /// To PostgreSQL, with the store's options.
     Postgres(PgConnection),
 }
 
@@ -20,7 +20,7 @@ impl PlainConnection {
                     .await
                     .map(Self::Sqlite)
             }
-            Location::Postgres(url) => PgConnection::connect(url).await.map(Self::Postgres),
+            Location::Postgres(url) => open_postgres(url).await.map(Self::Postgres),
         };
         opened.expect("the database cannot be reached")
     }
@@ -56,4 +56,8 @@ impl PlainConnection {
         };
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
+}
+
+async fn open_postgres(url: &str) -> sqlx::Result<PgConnection> {
+    PgConnection::connect_with(&postgres_options(url.parse()?)).await
 }
