@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from muster.flows import flow
 from muster.process import run
 from muster.samples import VENDOR_URL, every_sample, seeds_dir
 from muster.shapes import V1_DEVICE, V1_STATE_ITEM, mismatches
@@ -17,9 +18,9 @@ from muster.shapes import V1_DEVICE, V1_STATE_ITEM, mismatches
 GROUPS = ["TestGroup1", "TestGroup2"]
 THING = "some-name"  # the tag, and the app, that they delete
 
-# What may be served elsewhere: not run here, and named so that nothing is passed over in silence.
-NOT_RUN = {"python-POST_v2_deploy_update-page003"}
-RUN = [sample for sample in every_sample() if sample.id not in NOT_RUN]
+# Needs a deployment that has failed, so it has a test of its own.
+DEPLOYS = "python-POST_v2_deploy_update-page003"
+RUN = [sample for sample in every_sample() if sample.id != DEPLOYS]
 
 # Everything that the pages print and this suite runs: a page that is read badly shows here.
 EXPECTED = {
@@ -167,7 +168,7 @@ needs_seeds = pytest.mark.skipif(not seeds_dir().is_dir(), reason="the vendor's 
 
 @needs_seeds
 def test_every_printed_sample_was_found():
-    assert {sample.id for sample in every_sample()} == EXPECTED | NOT_RUN
+    assert {sample.id for sample in every_sample()} == EXPECTED | {DEPLOYS}
 
 
 @needs_seeds
@@ -178,6 +179,30 @@ def test_runs_as_printed(sample_world, bystander, tmp_path, sample):
     status, body = RUNNERS[sample.language](code, tmp_path)
     assert status == 200, body
     CHECKS[sample.method, sample.path](sample_world, device, bystander, body)
+
+
+@needs_seeds
+def test_the_sample_that_deploys_reaches_the_device_that_failed(sample_world, tmp_path):
+    v2, project_name = sample_world.v2, sample_world.account.project_name
+    device = sample_world.online_device(group=GROUPS[0])
+    failed = v2.deploy(v2.create_flow(flow("fails", [("no", "exit 1")])), device.uuid)
+    v2.wait_for_status(failed, device.uuid, "Failed")
+    wanted = v2.create_flow(flow("wanted", [("say", "echo ${{ inputs.username }}")], ["username", "conf_path"]))
+    sample = next(sample for sample in every_sample() if sample.id == DEPLOYS)
+    words = {
+        "https://api.connect.onprem": sample_world.server.url,
+        "<user token>": sample_world.account.user_token,
+        '"Demo"': f'"{project_name}"',
+        "d-4ec7-1be9": device.uuid,
+        "dp-9yl3-9ch7": failed,
+        "f-dd0c-73b9": wanted,
+    }
+    assert run_python(filled(sample.code, words), tmp_path) == [200, {"message": "Created"}]
+    newest = v2.get("/deployments", limit=1).json()["deployments"][0]
+    assert (newest["comment"], newest["type"]) == ("test webhook 1", "api-deployment")
+    target = v2.wait_for_status(newest["deployment_uuid"], device.uuid, "Succeeded")
+    assert [step["stdout"] for step in target["steps"]] == ["ubuntu\n"]
+    assert {"app_name": "default_app", "version": "v1.1"} in sample_world.v1.device(device.token)["apps"]
 
 
 @needs_seeds

@@ -332,3 +332,44 @@ def test_an_account_has_a_limit_of_its_own(worlds):
     world = worlds().open(v1_account_calls=5)
     statuses = [world.v1.details().status_code for _ in range(6)]
     assert statuses == [200] * 5 + [429]
+
+
+def in_the_newer_way(flow_uuid, **configuration):
+    return "/v2/deploy_update", "device_filter", {"deployment_configuration": {"flow_id": flow_uuid, **configuration}}
+
+
+def in_the_older_way(flow_uuid, **metadata):
+    return "/v1/deploy_update", "devices_filter", {"flow_id": flow_uuid, "metadata": metadata}
+
+
+@pytest.mark.parametrize("way", [in_the_newer_way, in_the_older_way])
+def test_deploying_reaches_what_the_filter_means(world, group, way):
+    meant, other = world.device(group=group), world.device()
+    flow_uuid = world.v2.create_flow(flow(fresh("flow"), [("say", "echo hello")]))
+    path, filter_key, body = way(flow_uuid, comment=fresh("comment"))
+    answer = world.v1.call("POST", path, {filter_key: a_filter(world, groups=[group]), **body})
+    assert (answer.status_code, answer.json()) == (200, {"message": "Created"}), answer.text
+    newest = world.v2.get("/deployments", limit=1).json()["deployments"][0]["deployment_uuid"]
+    assert set(world.v2.targets(newest)) == {meant.uuid}
+    assert world.v1.device(meant.token)["updates_v2"][0]["update_status"] == "pending"
+    assert world.v1.device(other.token)["updates_v2"] == []
+
+
+@pytest.mark.parametrize("way", [in_the_newer_way, in_the_older_way])
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"flow_id": "f-0000-0000"}, "flow_id"), ({"flow_id": "' OR 1"}, "flow_id"), ({"comment": 5}, "comment"),
+     ({"app": {"name": "no such", "version": "1"}}, "app.name"), ({"surprise": 1}, "surprise"),
+     ({"parameters_mapping": {"nobody": "x"}}, "nobody")],
+)  # fmt: skip
+def test_a_bad_deployment_is_refused_and_named(world, group, way, changed, named):
+    world.device(group=group)
+    flow_uuid = world.v2.create_flow(flow(fresh("flow"), [("say", "echo hello")]))
+    before = world.v2.get("/deployments").json()["pagination_info"]["total"]
+    wanted = {"flow_uuid": flow_uuid, **changed}
+    wanted["flow_uuid"] = wanted.pop("flow_id", flow_uuid)
+    path, filter_key, body = way(**wanted)
+    answer = world.v1.call("POST", path, {filter_key: a_filter(world, groups=[group]), **body})
+    assert_v1_error(answer)
+    assert named in answer.json()["error_message"], answer.text
+    assert world.v2.get("/deployments").json()["pagination_info"]["total"] == before

@@ -149,6 +149,10 @@ operations! {
     GetDevicesState, "GET" "/v1/get_devices_state", UserToken, View;
     /// Hold a device's updates back, or let them through.
     SetUpdateTrigger, "POST" "/v1/set_update_trigger", UserToken, Fleet(ModifyDevices);
+    /// Deploy an update flow to every device that a filter matches.
+    DeployUpdate, "POST" "/v2/deploy_update", UserToken, Fleet(Deploy);
+    /// The same, the older way.
+    DeployUpdateV1, "POST" "/v1/deploy_update", UserToken, Fleet(Deploy);
 
     /// A fleet's devices, page by page.
     ListDevices, "GET" "/api/v2/{project_key}/devices", AccessToken, View;

@@ -23,6 +23,8 @@ fn v1() -> OpenApiRouter<App> {
         .routes(routes!(v1::device_state::one))
         .routes(routes!(v1::device_state::many))
         .routes(routes!(v1::update_trigger::set))
+        .routes(routes!(v1::deploy_update::deploy))
+        .routes(routes!(v1::deploy_update::deploy_the_older_way))
 }
 
 /// API v2 of Connect, and Muster's own calls beside it.

@@ -5,6 +5,7 @@ pub mod body;
 pub mod cursor;
 pub mod error;
 pub mod extract;
+pub mod order;
 
 pub use body::{ApiBody, read_body};
 pub use cursor::Cursor;

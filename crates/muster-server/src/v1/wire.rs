@@ -10,16 +10,19 @@ use utoipa::ToSchema;
 
 use crate::fleet::devices::DeviceDetails;
 
-/// `{"message": "Success"}`.
+/// `{"message": "Success"}`, or `Created` where something was made.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Success {
-    /// Always `Success`.
+    /// One word.
     #[schema(example = "Success")]
     pub message: &'static str,
 }
 
 /// The answer to every call that only changes something.
 pub const SUCCESS: Success = Success { message: "Success" };
+
+/// The answer to a call that makes something.
+pub const CREATED: Success = Success { message: "Created" };
 
 /// The answer to every mistake.
 #[derive(Debug, Serialize, ToSchema)]

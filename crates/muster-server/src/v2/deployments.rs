@@ -1,7 +1,5 @@
 //! Deployments: created, listed, followed, aborted.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,10 +7,7 @@ use indexmap::IndexMap;
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter};
-use muster_core::flow::inputs::InputValues;
-use muster_core::ids::FlowUuid;
 use muster_core::invalid::Invalid;
-use muster_core::names::{AppName, Text, Version};
 use muster_core::target::{Reason, StepResult};
 use muster_store::deployments::Deployment;
 use muster_store::dispatch::Standing;
@@ -26,6 +21,7 @@ use super::wire::{Error, Message, PageQuery, PaginationInfo, flag, spaced};
 use crate::app::App;
 use crate::deploy::deployments::{self, Order};
 use crate::deploy::standing;
+use crate::http::order::{Configuration, FlowFields};
 use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 
 /// Body of the creation of a deployment.
@@ -43,65 +39,13 @@ pub struct CreateBody {
     flow_uuid: Option<String>,
 }
 
-/// What is deployed, and how.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Configuration {
-    /// The update flow, required; `flow_id` is understood too.
-    #[serde(alias = "flow_id")]
-    flow_uuid: Option<String>,
-    /// For people.
-    comment: Option<String>,
-    /// The app and version that a device has once it succeeded.
-    app: Option<ConfiguredApp>,
-    /// What the flow's inputs stand for.
-    parameters_mapping: Option<BTreeMap<String, String>>,
-}
-
-/// An app and the version that a deployment brings.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ConfiguredApp {
-    /// The app; it must exist.
-    name: String,
-    /// The version.
-    version: String,
-}
-
-/// Where the documents have the flow's uuid, and where older clients put it.
-const FLOW_FIELD: &str = "deployment_configuration.flow_uuid";
-const OUTER_FLOW_FIELD: &str = "flow_uuid";
+/// How API v2 names the flow.
+const FLOW_FIELDS: FlowFields = FlowFields { inner: "deployment_configuration.flow_uuid", outer: "flow_uuid" };
 
 impl CreateBody {
     fn order(self) -> Result<Order, Invalid> {
         let filter = DeviceFilter::try_from(self.device_filter).map_err(|refusal| refusal.within("device_filter"))?;
-        let (flow, flow_field) = match (&self.deployment_configuration.flow_uuid, &self.flow_uuid) {
-            (Some(inner), Some(outer)) if inner != outer => {
-                return Err(Invalid::new(OUTER_FLOW_FIELD, format!("names another flow than {FLOW_FIELD}")));
-            }
-            (Some(flow), _) => (flow, FLOW_FIELD),
-            (None, Some(flow)) => (flow, OUTER_FLOW_FIELD),
-            (None, None) => return Err(Invalid::missing(FLOW_FIELD)),
-        };
-        let flow = flow.parse().map_err(|refusal: Invalid| refusal.within(flow_field))?;
-        let order = self.deployment_configuration.order(filter, flow, flow_field);
-        order.map_err(|refusal| refusal.within("deployment_configuration"))
-    }
-}
-
-impl Configuration {
-    fn order(self, filter: DeviceFilter, flow: FlowUuid, flow_field: &'static str) -> Result<Order, Invalid> {
-        let comment = Text::parse(self.comment.unwrap_or_default()).map_err(|refusal| refusal.within("comment"))?;
-        let app = self.app.map(ConfiguredApp::check).transpose().map_err(|refusal| refusal.within("app"))?;
-        let inputs: InputValues = self.parameters_mapping.unwrap_or_default();
-        Ok(Order { filter, flow, flow_field, comment, app, inputs })
-    }
-}
-
-impl ConfiguredApp {
-    fn check(self) -> Result<(AppName, Version), Invalid> {
-        let name = AppName::parse(self.name).map_err(|refusal| refusal.within("name"))?;
-        Ok((name, Version::parse(self.version).map_err(|refusal| refusal.within("version"))?))
+        self.deployment_configuration.order(self.flow_uuid.as_deref(), FLOW_FIELDS, filter)
     }
 }
 

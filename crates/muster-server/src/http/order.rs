@@ -1,0 +1,85 @@
+//! The order of a deployment, as API v1 and v2 send it: what is deployed, beside
+//! the device filter.
+
+use std::collections::BTreeMap;
+
+use muster_core::filter::DeviceFilter;
+use muster_core::invalid::Invalid;
+use muster_core::names::{AppName, Text, Version};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::deploy::deployments::Order;
+
+/// What is deployed, and how.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// The update flow, required; `flow_id` is understood too.
+    #[serde(alias = "flow_id")]
+    flow_uuid: Option<String>,
+    /// For people.
+    comment: Option<String>,
+    /// The app and version that a device has once it succeeded.
+    app: Option<ConfiguredApp>,
+    /// What the flow's inputs stand for.
+    parameters_mapping: Option<BTreeMap<String, String>>,
+}
+
+/// An app and the version that a deployment brings.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfiguredApp {
+    /// The app; it must exist.
+    name: String,
+    /// The version.
+    version: String,
+}
+
+/// How an API names the flow: within the configuration, as its documents have it,
+/// and beside it, where other clients put it.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowFields {
+    /// Within the configuration.
+    pub inner: &'static str,
+    /// Beside the configuration.
+    pub outer: &'static str,
+}
+
+impl Configuration {
+    /// The order, for the devices that `filter` matches. `outer_flow` is the flow
+    /// that stood beside the configuration.
+    pub fn order(self, outer_flow: Option<&str>, fields: FlowFields, filter: DeviceFilter) -> Result<Order, Invalid> {
+        let (flow, flow_field) = match (self.flow_uuid.as_deref(), outer_flow) {
+            (Some(inner), Some(outer)) if inner != outer => {
+                return Err(Invalid::new(fields.outer, format!("names another flow than {}", fields.inner)));
+            }
+            (Some(flow), _) => (flow, fields.inner),
+            (None, Some(flow)) => (flow, fields.outer),
+            (None, None) => return Err(Invalid::missing(fields.inner)),
+        };
+        let flow = flow.parse().map_err(|refusal: Invalid| refusal.within(flow_field))?;
+        let (comment, app) = (self.comment(), self.app.map(ConfiguredApp::check).transpose());
+        let app = app.map_err(|refusal| refusal.within("deployment_configuration.app"))?;
+        Ok(Order {
+            filter,
+            flow,
+            flow_field,
+            comment: comment?,
+            app,
+            inputs: self.parameters_mapping.unwrap_or_default(),
+        })
+    }
+
+    fn comment(&self) -> Result<Text, Invalid> {
+        let comment = Text::parse(self.comment.clone().unwrap_or_default());
+        comment.map_err(|refusal| refusal.within("deployment_configuration.comment"))
+    }
+}
+
+impl ConfiguredApp {
+    fn check(self) -> Result<(AppName, Version), Invalid> {
+        let name = AppName::parse(self.name).map_err(|refusal| refusal.within("name"))?;
+        Ok((name, Version::parse(self.version).map_err(|refusal| refusal.within("version"))?))
+    }
+}
