@@ -14,6 +14,7 @@ pub mod apps;
 pub mod audit;
 pub mod db;
 pub mod deployments;
+mod device_changes;
 pub mod devices;
 pub mod dispatch;
 mod entities;
@@ -29,6 +30,7 @@ pub mod targets;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tokens;
+pub mod updates;
 
 pub use db::{AsStoreError, Db, Location, Result, Store, Tx, secure_rng};
 pub use error::StoreError;

@@ -6,7 +6,7 @@ use muster_core::limits::{LISTED_TAGS_MAX, SHOWN_UPDATES_MAX};
 use muster_core::names::{AppName, GroupName, Version};
 use muster_core::patch::DeviceChange;
 use muster_store::devices::Device;
-use muster_store::targets::UpdateView;
+use muster_store::updates::UpdateView;
 use muster_store::{ConnectionTrait, Db};
 use serde_json::{Value, json};
 

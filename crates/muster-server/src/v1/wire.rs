@@ -4,7 +4,7 @@ use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter, WireFilter, WireName};
 use muster_core::invalid::Invalid;
 use muster_core::names::FleetName;
-use muster_store::targets::UpdateView;
+use muster_store::updates::UpdateView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -10,7 +10,7 @@ use muster_core::limits::{FILTER_ITEMS_MAX, LISTED_TAGS_MAX};
 use muster_core::names::{GroupName, TagName};
 use muster_core::patch::{WireOperation, from_operations};
 use muster_store::devices::Device;
-use muster_store::targets::UpdateView;
+use muster_store::updates::UpdateView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
