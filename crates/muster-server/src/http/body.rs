@@ -62,7 +62,7 @@ fn refusal(error: &serde_path_to_error::Error<serde_json::Error>) -> Invalid {
 }
 
 /// What serde says of a struct, without the name that it has in this program.
-fn without_type_names(problem: &str) -> String {
+pub(crate) fn without_type_names(problem: &str) -> String {
     match problem.split_once("expected struct ") {
         Some((before, _)) => format!("{before}expected an object"),
         None => problem.to_owned(),

@@ -195,13 +195,29 @@ fn v1(error: &ApiError) -> Response {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return (status, Json(json!({}))).into_response();
     }
-    (status, Json(json!({ "error_message": error.to_string() }))).into_response()
+    (status, Json(json!({ "error_message": text(error) }))).into_response()
 }
 
 fn v2(error: &ApiError, request_id: &str) -> Response {
-    let text = error.to_string();
+    let text = text(error);
     let body = json!({ "message": text, "error_message": text, "code": error.code(), "request_id": request_id });
     (error.status(), Json(body)).into_response()
+}
+
+/// How much of an error's text is shown, from its beginning and from its end: it
+/// may quote what the caller sent, which may be very long.
+const TEXT_HEAD_CHARS_MAX: usize = 300;
+const TEXT_TAIL_CHARS_MAX: usize = 100;
+
+fn text(error: &ApiError) -> String {
+    let whole = error.to_string();
+    let chars = whole.chars().count();
+    if chars <= TEXT_HEAD_CHARS_MAX + TEXT_TAIL_CHARS_MAX {
+        return whole;
+    }
+    let head: String = whole.chars().take(TEXT_HEAD_CHARS_MAX).collect();
+    let tail: String = whole.chars().skip(chars - TEXT_TAIL_CHARS_MAX).collect();
+    format!("{head}…{tail}")
 }
 
 /// For every path that no route has.
@@ -212,4 +228,18 @@ pub async fn no_such_path() -> ApiError {
 /// For a known path with another method.
 async fn method_not_allowed() -> ApiError {
     ApiError::MethodNotAllowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_in_the_middle() {
+        let error = |value: &str| ApiError::from(Invalid::new("field", format!("{value} is wrong")));
+        assert_eq!(text(&error("é")), "field: é is wrong");
+        let cut = text(&error(&"é".repeat(10_000)));
+        assert_eq!(cut.chars().count(), TEXT_HEAD_CHARS_MAX + 1 + TEXT_TAIL_CHARS_MAX);
+        assert!(cut.starts_with("field: é") && cut.ends_with("é is wrong"), "{cut}");
+    }
 }

@@ -20,6 +20,7 @@ use crate::access::Permitted;
 use crate::app::App;
 use crate::error::OpError;
 use crate::fleet::devices::{self, DeviceDetails};
+use crate::http::body::without_type_names;
 use crate::http::cursor::PageRequest;
 use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 use crate::v1::wire::{AppUpdated, AppV1, apps_updated};
@@ -409,7 +410,8 @@ pub async fn patch(
 ) -> Result<Json<SingleDevice>, ApiError> {
     let permitted = bearer.fleet(Operation::PatchDevice, &key).await?;
     let device = devices::find(app.store.read(), &permitted, &uuid).await?;
-    let changes = from_operations(body.operations)?;
+    let in_words_of_json = |refusal: Invalid| Invalid { problem: without_type_names(&refusal.problem), ..refusal };
+    let changes = from_operations(body.operations).map_err(in_words_of_json)?;
     devices::change(&app, &permitted, device.id, &changes, |i| format!("operations[{i}].value")).await?;
     Ok(Json(single(&app, &permitted, &uuid, true).await?))
 }

@@ -1,0 +1,143 @@
+//! The published table, made from the operations and the rules.
+
+use muster_core::access::{BUILT_IN_ROLES, Credential, Operation, Permission, Requirement};
+use muster_server::router::openapi_document;
+use serde_json::Value;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Anon,
+    Viewer,
+    Operator,
+    Admin,
+    Neighbour,
+    Stranger,
+    Device,
+}
+
+pub(crate) const WHO: [Who; 7] =
+    [Who::Anon, Who::Viewer, Who::Operator, Who::Admin, Who::Neighbour, Who::Stranger, Who::Device];
+
+/// What happens to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    /// It is done, and answered with that status.
+    Done(u16),
+    /// It is refused with that status.
+    Refused(u16),
+    /// The WebSocket opens, and the handshake on it is refused.
+    NotWelcome,
+}
+
+/// The rules, in one place.
+pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
+    let done = Cell::Done(success(operation));
+    match operation.credential() {
+        Credential::None => done,
+        Credential::DeviceKey if who == Who::Device => done,
+        Credential::DeviceKey => Cell::NotWelcome,
+        Credential::PairingToken if who == Who::Device => done,
+        Credential::PairingToken => Cell::Refused(401),
+        Credential::UserToken if is_allowed(operation, who) => done,
+        Credential::UserToken => Cell::Refused(400),
+        Credential::AccessToken => match who {
+            Who::Anon | Who::Device => Cell::Refused(401),
+            Who::Neighbour | Who::Stranger => Cell::Refused(404),
+            _ if is_allowed(operation, who) => done,
+            _ => Cell::Refused(403),
+        },
+    }
+}
+
+fn is_allowed(operation: Operation, who: Who) -> bool {
+    let held = match who {
+        Who::Admin => &Permission::ALL,
+        Who::Viewer => role("viewer"),
+        Who::Operator => role("operator"),
+        Who::Anon | Who::Neighbour | Who::Stranger | Who::Device => return false,
+    };
+    match operation.requirement() {
+        Requirement::Credential | Requirement::View => true,
+        Requirement::Fleet(permission) => held.contains(&permission),
+        Requirement::Admin => who == Who::Admin,
+    }
+}
+
+fn role(name: &str) -> &'static [Permission] {
+    BUILT_IN_ROLES.iter().find(|(role, _)| *role == name).unwrap().1
+}
+
+/// The operation as the OpenAPI document has it.
+pub(crate) fn documented(operation: Operation) -> Value {
+    let document = serde_json::to_value(openapi_document()).unwrap();
+    document["paths"][operation.path()][operation.method().to_lowercase()].clone()
+}
+
+/// The status of a success: the first that the document lists.
+fn success(operation: Operation) -> u16 {
+    let documented = documented(operation);
+    let statuses = documented["responses"].as_object().unwrap().keys();
+    statuses.map(|status| status.parse().unwrap()).filter(|status| *status < 300).min().unwrap()
+}
+
+const HEAD: &str = "\
+# Who may do what
+
+Every operation of the server, and what happens when each kind of caller asks for
+it in the fleet `demo`. This page is made from the table of operations in
+`crates/muster-core/src/access.rs`, and every cell of it is tried against a running
+server. After a change of the table, make it anew:
+
+    MUSTER_UPDATE_DOCS=1 cargo test -p muster-server --test api published
+
+| caller | who that is |
+|---|---|
+| anon | bears no token |
+| viewer | a user with the role `viewer` in the fleet |
+| operator | a user with the role `operator` in the fleet |
+| admin | an administrator of the account |
+| neighbour | a user with the role `operator` in another fleet of the account, and none in this one |
+| stranger | an administrator of another account |
+| device | a device of the fleet: it holds its own key, its device token and the fleet's pairing token |
+
+The numbers are HTTP statuses; those in bold mean that it was done. A fleet that a
+caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
+`refused` means that the WebSocket opens, and the device is refused in the handshake.
+
+A role in the fleet is enough to look at it. What else is needed is a permission;
+the role `operator` has";
+
+/// The page.
+pub(crate) fn markdown() -> String {
+    let permissions: Vec<String> = role("operator").iter().map(|it| format!("`{}`", it.as_str())).collect();
+    let mut page = format!("{HEAD}\n{}.\n\n", permissions.join(", "));
+    page += "| operation | call | needs | anon | viewer | operator | admin | neighbour | stranger | device |\n";
+    page += "|---|---|---|---|---|---|---|---|---|---|\n";
+    for operation in Operation::ALL {
+        let cells: Vec<String> = WHO.iter().map(|who| shown(expected(*operation, *who))).collect();
+        let (name, method, path) = (operation.name(), operation.method(), operation.path());
+        page += &format!("| {name} | `{method} {path}` | {} | {} |\n", needs(*operation), cells.join(" | "));
+    }
+    page
+}
+
+fn shown(cell: Cell) -> String {
+    match cell {
+        Cell::Done(status) => format!("**{status}**"),
+        Cell::Refused(status) => status.to_string(),
+        Cell::NotWelcome => "refused".to_owned(),
+    }
+}
+
+fn needs(operation: Operation) -> String {
+    match (operation.credential(), operation.requirement()) {
+        (Credential::None, _) => "nothing".to_owned(),
+        (Credential::PairingToken, _) => "a pairing token".to_owned(),
+        (Credential::DeviceKey, _) => "the device's key".to_owned(),
+        (_, Requirement::Credential) => "a token".to_owned(),
+        (_, Requirement::View) => "a role".to_owned(),
+        (_, Requirement::Fleet(permission)) => format!("`{}`", permission.as_str()),
+        (_, Requirement::Admin) => "an administrator".to_owned(),
+    }
+}

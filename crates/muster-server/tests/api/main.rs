@@ -1,0 +1,57 @@
+//! The server, call by call, over real HTTP, on SQLite and on PostgreSQL: one body for each test.
+#![expect(clippy::unwrap_used, reason = "every function here is a part of a test")]
+
+/// Runs each of the file's tests on both engines, as `sqlite::…` and `postgres::…`,
+/// on a server of its own, whose settings may be changed first.
+macro_rules! on_both_engines {
+    ($($test:ident),* $(,)?) => {
+        on_both_engines!(with: |_| (); $($test),*);
+    };
+    (with: $settings:expr; $($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(on_both_engines!(@one Sqlite, $settings, $test);)*
+        }
+
+        mod postgres {
+            $(on_both_engines!(@one Postgres, $settings, $test);)*
+        }
+    };
+    (@one $engine:ident, $settings:expr, $test:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            let app = crate::app::TestApp::start(muster_store::testing::Engine::$engine, $settings).await;
+            super::$test(&app).await;
+            app.stop().await;
+        }
+    };
+}
+
+mod app;
+mod caller;
+mod device;
+mod house;
+mod orders;
+
+mod access;
+mod bad_input;
+mod deployment_aborts;
+mod deployment_ends;
+mod deployment_runs;
+mod deployments;
+mod device_apps;
+mod device_changes;
+mod device_moves;
+mod device_state;
+mod device_tags;
+mod devices;
+mod devices_details;
+mod enrolment;
+mod faces;
+mod filters;
+mod links;
+mod openapi;
+mod pages;
+mod rate_limits;
+mod server;
+mod update_flows;
+mod update_trigger;

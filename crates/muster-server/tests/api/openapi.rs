@@ -1,0 +1,179 @@
+//! The OpenAPI document: published, valid, and in step with the table of operations.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use muster_core::access::{Credential, Operation};
+use muster_server::router::openapi_document;
+use serde_json::{Value, json};
+
+use crate::access::documented_cells;
+
+/// Muster's own calls; all others are those of the Connect API.
+const OWN: [Operation; 6] = [
+    Operation::CreateGroup,
+    Operation::CreateApp,
+    Operation::EnrollDevice,
+    Operation::OpenControlLink,
+    Operation::GetHealth,
+    Operation::GetOpenapi,
+];
+
+/// A page of `docs/` must hold exactly this; with `MUSTER_UPDATE_DOCS=1` it is written.
+pub(crate) fn assert_published(file: &str, current: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file);
+    if std::env::var_os("MUSTER_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, current).unwrap();
+    }
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(published == current, "docs/{file} is out of date; set MUSTER_UPDATE_DOCS=1 and run this test again");
+}
+
+fn document() -> Value {
+    serde_json::to_value(openapi_document()).unwrap()
+}
+
+/// Every operation of the document, with its method and its path.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            found.push((method.to_uppercase(), path.clone(), operation.clone()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_published_document_is_current() {
+    assert_published("openapi.json", &(serde_json::to_string_pretty(&document()).unwrap() + "\n"));
+}
+
+#[test]
+fn the_document_and_the_table_have_the_same_operations() {
+    let in_table = Operation::ALL.iter().map(|op| (op.method(), op.path(), op.name()));
+    let in_table: BTreeSet<_> = in_table.map(|(m, p, n)| (m.to_owned(), p.to_owned(), n.to_owned())).collect();
+    let in_document = operations(&document()).into_iter();
+    let in_document: BTreeSet<_> = in_document
+        .map(|(method, path, operation)| (method, path, operation["operationId"].as_str().unwrap().to_owned()))
+        .collect();
+    assert_eq!(in_document, in_table);
+}
+
+#[test]
+fn own_calls_are_marked_and_no_others() {
+    let document = document();
+    for (.., operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap();
+        let is_own = OWN.iter().any(|own| own.name() == id);
+        assert_eq!(operation.get("x-muster"), is_own.then_some(&json!(true)), "{id}");
+    }
+}
+
+#[test]
+fn every_operation_is_described() {
+    let document = document();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (method, path, operation) in operations(&document) {
+        let place = format!("{method} {path}");
+        for key in ["summary", "operationId"] {
+            assert!(operation[key].as_str().is_some_and(|text| !text.is_empty()), "{place}: {key}");
+        }
+        assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{place}");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{place}: {status}");
+        }
+        assert_parameters(&place, &path, &operation);
+    }
+}
+
+#[track_caller]
+fn assert_parameters(place: &str, path: &str, operation: &Value) {
+    let declared = operation["parameters"].as_array().cloned().unwrap_or_default();
+    let of = |kind: &str| declared.iter().filter(|parameter| parameter["in"] == kind).cloned().collect::<Vec<_>>();
+    let names: Vec<String> = of("path").iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+    let in_path: Vec<&str> = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+    assert_eq!(names, in_path, "{place}");
+    assert!(of("path").iter().all(|it| it["required"] == true), "{place}");
+    assert!(of("query").iter().all(|it| it["required"] != true), "{place}");
+    assert_eq!(of("path").len() + of("query").len(), declared.len(), "{place}");
+    assert!(declared.iter().all(|it| it["description"].as_str().is_some() && it["schema"].is_object()), "{place}");
+}
+
+#[test]
+fn credentials_and_bodies_stand_where_they_are_looked_for() {
+    let document = document();
+    assert_eq!(document["components"]["securitySchemes"]["access_token"]["scheme"], "bearer");
+    for operation in Operation::ALL {
+        let documented = &document["paths"][operation.path()][operation.method().to_lowercase()];
+        let security = json!([{ "access_token": [] }]);
+        let is_bearer = operation.credential() == Credential::AccessToken;
+        assert_eq!(documented.get("security"), is_bearer.then_some(&security), "{}", operation.name());
+        if operation.credential() == Credential::UserToken {
+            let schema = documented["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
+            let name = schema.and_then(|schema| schema.strip_prefix("#/components/schemas/")).unwrap();
+            let body = &document["components"]["schemas"][name];
+            assert_eq!(body["properties"]["user_token"]["type"], "string", "{}", operation.name());
+            assert!(body["required"].as_array().unwrap().contains(&json!("user_token")), "{}", operation.name());
+        }
+    }
+}
+
+#[test]
+fn every_status_of_the_access_table_is_documented() {
+    for operation in Operation::ALL {
+        let (statuses, responses) = documented_cells(*operation);
+        for status in statuses {
+            assert!(responses.contains(&status), "{} answers {status}: {responses:?}", operation.name());
+        }
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document = document();
+    let mut references = Vec::new();
+    collect(&document, &mut |key, value| {
+        if key == "$ref" {
+            references.push(value.as_str().unwrap().to_owned());
+        }
+    });
+    assert!(references.len() > 50);
+    for reference in &references {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    let used: BTreeSet<&str> = references.iter().filter_map(|it| it.rsplit('/').next()).collect();
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(used.contains(name.as_str()), "{name} is used nowhere");
+    }
+}
+
+/// Calls `see` with every key and value of the document.
+fn collect(value: &Value, see: &mut impl FnMut(&str, &Value)) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                see(key, value);
+                collect(value, see);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, see)),
+        _ => {}
+    }
+}
+
+#[test]
+fn nothing_in_it_speaks_of_the_program() {
+    let document = document();
+    collect(&document, &mut |key, value| {
+        for word in ["::", "Option<", "Vec<", "serde", "[`", "Rust", "struct", "enum "] {
+            assert!(!key.contains(word), "{key}");
+            assert!(value.as_str().is_none_or(|text| !text.contains(word)), "{key}: {value}");
+        }
+    });
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let is_described = ["type", "allOf", "oneOf", "$ref"].iter().any(|key| schema.get(key).is_some());
+        assert!(is_described, "{name} says nothing: {schema}");
+    }
+}
