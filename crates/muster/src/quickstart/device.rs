@@ -19,6 +19,8 @@ pub(super) struct Device {
     pub(super) uuid: String,
     /// Names it in API v1.
     pub(super) token: String,
+    /// A file of its own, for the update to write and read.
+    pub(super) greeting: String,
     agent: Child,
 }
 
@@ -26,7 +28,8 @@ impl Device {
     /// Enrols the device of that state folder, unless it is enrolled, and runs its agent.
     pub(super) async fn start(state: &Path, url: &str, pairing_token: &Secret) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
-        let agent = Program { program, state: state.to_owned() };
+        let state = &std::path::absolute(state)?;
+        let agent = Program { program, state: state.clone() };
         if !state.join("agent.json").exists() {
             let enroll = agent.command(&["enroll", "--server", url, "--name", "quickstart-device"]);
             agent.output({ enroll }.env("MUSTER_AGENT_PAIRING_TOKEN", pairing_token.expose())).await?;
@@ -37,7 +40,8 @@ impl Device {
         // Its end of the pipe tells the agent when this process is gone, however it went.
         let run = agent.command(&["run", "--until-stdin-closes", "--log", "warn", "--server", url]);
         let agent = { run }.stdin(Stdio::piped()).kill_on_drop(true).spawn().context("cannot start the agent")?;
-        Ok(Self { uuid, token, agent })
+        let greeting = state.join("greeting").display().to_string();
+        Ok(Self { uuid, token, greeting, agent })
     }
 
     /// The process of the agent.

@@ -23,13 +23,14 @@ const FLOW: &str = r#"flows:
       - name: who-am-i
         run: uname -srm
       - name: write-greeting
-        run: echo "Hello ${{ inputs.name }}, from $(hostname)" > "${TMPDIR:-/tmp}/muster-quickstart.$(id -u)"
+        run: echo "Hello ${{ inputs.name }}, from $(hostname)" > "$INPUT_FILE"
       - name: read-greeting
-        run: cat "${TMPDIR:-/tmp}/muster-quickstart.$(id -u)" && rm "${TMPDIR:-/tmp}/muster-quickstart.$(id -u)"
+        run: cat "$INPUT_FILE" && rm "$INPUT_FILE"
 on:
   workflow-dispatch:
     inputs:
       name: {}
+      file: {}
 "#;
 
 /// Tells the story; an error when any part of it fails.
@@ -78,7 +79,7 @@ async fn update(client: &Client, device: &Device) -> anyhow::Result<()> {
             "flow_uuid": flow,
             "comment": "told by quickstart",
             "app": { "name": "default_app", "version": "v1.0" },
-            "parameters_mapping": { "name": "fleet" },
+            "parameters_mapping": { "name": "fleet", "file": device.greeting },
         },
     });
     let created = client.v2_json(Method::POST, "deployments", &order).await?;
