@@ -30,17 +30,17 @@ fn v1() -> OpenApiRouter<App> {
 /// API v2 of Connect, and Muster's own calls beside it.
 fn v2() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(v2::devices::list))
+        .routes(routes!(v2::device_list::list))
         .routes(routes!(v2::devices::get, v2::devices::patch))
         .routes(routes!(v2::devices::move_to))
         .routes(routes!(v2::update_flows::create, v2::update_flows::list))
         .routes(routes!(v2::update_flows::get))
         .routes(routes!(v2::deployments::create, v2::deployments::list))
         .routes(routes!(v2::deployments::get))
-        .routes(routes!(v2::deployments::list_devices))
-        .routes(routes!(v2::deployments::get_device))
+        .routes(routes!(v2::deployment_devices::list))
+        .routes(routes!(v2::deployment_devices::get))
         .routes(routes!(v2::deployments::abort))
-        .routes(routes!(v2::deployments::abort_device))
+        .routes(routes!(v2::deployment_devices::abort))
         .routes(routes!(v2::groups::create))
         .routes(routes!(v2::apps::create))
 }

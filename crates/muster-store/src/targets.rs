@@ -11,7 +11,7 @@ use muster_core::target::{
     Reason, RunEvent, StepResult, Target, TargetEffect, TargetEvent, TargetStatus, Unchanged, aborted_before_start,
     deadline_verdict,
 };
-use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, OnConflict, Order, OverStatement, Query};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, OnConflict, Order, Query};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter,
     QueryOrder,

@@ -4,9 +4,9 @@
 //! and real clients do not always name the content type: so the body is read as
 //! JSON whatever it is called.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use http_body_util::LengthLimitError;
+use http_body_util::BodyExt;
 use muster_core::invalid::Invalid;
 use muster_core::limits::BODY_BYTES_MAX;
 use serde::de::DeserializeOwned;
@@ -26,17 +26,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiBody<T> {
     }
 }
 
-/// The whole of a body, if it keeps to the limit.
-pub async fn read_body(body: Body) -> Result<Vec<u8>, ApiError> {
-    match to_bytes(body, BODY_BYTES_MAX).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(error) if is_too_large(&error) => Err(ApiError::TooLarge { bytes_max: BODY_BYTES_MAX }),
-        Err(error) => Err(Invalid::new("", format!("the body did not arrive whole: {error}")).into()),
-    }
-}
+/// Of a body that is too large, so much is read and thrown away: a client that is
+/// still sending would otherwise see its connection break, and not the answer.
+const DRAINED_BYTES_MAX: usize = 16 * BODY_BYTES_MAX;
 
-fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
+/// The whole of a body, if it keeps to the limit.
+pub async fn read_body(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let (mut kept, mut received) = (Vec::new(), 0);
+    while received <= DRAINED_BYTES_MAX {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|error| Invalid::new("", format!("the body did not arrive whole: {error}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        received += data.len();
+        if received <= BODY_BYTES_MAX {
+            kept.extend_from_slice(data);
+        }
+    }
+    if received > BODY_BYTES_MAX { Err(ApiError::TooLarge { bytes_max: BODY_BYTES_MAX }) } else { Ok(kept) }
 }
 
 /// Reads JSON into `T`; the refusal names the field and what was wrong with it.

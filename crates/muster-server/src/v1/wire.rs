@@ -73,7 +73,9 @@ pub struct DeviceV1 {
     /// Megabytes.
     disk_usage: f64,
     address: String,
+    #[schema(required = true)]
     lat: Option<f64>,
+    #[schema(required = true)]
     lng: Option<f64>,
     is_update_trigger_set: bool,
     description: String,

@@ -3,24 +3,18 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use indexmap::IndexMap;
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter};
 use muster_core::invalid::Invalid;
-use muster_core::target::{Reason, StepResult};
 use muster_store::deployments::Deployment;
-use muster_store::dispatch::Standing;
-use muster_store::targets::TargetView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
-use super::devices::EnrichQuery;
-use super::wire::{Error, Message, PageQuery, PaginationInfo, flag, spaced};
+use super::wire::{Error, Message, PageQuery, PaginationInfo};
 use crate::app::App;
 use crate::deploy::deployments::{self, Order};
-use crate::deploy::standing;
 use crate::http::order::{Configuration, FlowFields};
 use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 
@@ -90,6 +84,7 @@ pub struct DeploymentBody {
     #[schema(example = "2023-01-09 12:03:28")]
     created_time: String,
     /// Null: nothing has been scanned.
+    #[schema(required = true)]
     cve_severity: Option<String>,
     #[serde(rename = "Critical")]
     critical: u64,
@@ -185,164 +180,6 @@ pub async fn get(
     Ok(Json(deployments::find(app.store.read(), &permitted, &uuid).await?.into()))
 }
 
-/// Where a device stands in a deployment.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TargetBody {
-    #[schema(example = "2024-03-26 15:09:05")]
-    finished_time: Option<String>,
-    #[schema(example = "2024-03-26 15:09:04")]
-    started_time: Option<String>,
-    /// `Pending`, `In Progress`, `Succeeded`, `Failed` or `Aborted`.
-    #[schema(example = "Failed")]
-    status: &'static str,
-}
-
-impl From<&TargetView> for TargetBody {
-    fn from(target: &TargetView) -> Self {
-        Self {
-            finished_time: spaced(target.finished_at),
-            started_time: spaced(target.started_at),
-            status: target.status.v2_word(),
-        }
-    }
-}
-
-/// A page of a deployment's devices.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TargetPage {
-    #[schema(value_type = BTreeMap<String, TargetBody>)]
-    deployment_by_device_uuid: IndexMap<String, TargetBody>,
-    pagination_info: PaginationInfo,
-}
-
-/// Where each device of a deployment stands.
-#[utoipa::path(
-    get, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/devices", operation_id = "ListDeploymentDevices",
-    tag = "Deployments",
-    params(
-        ("project_key" = String, Path, description = "The fleet's key"),
-        ("deployment_uuid" = String, Path, description = "The deployment"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
-    ),
-    responses(
-        (status = 200, description = "A page of devices", body = TargetPage),
-        (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 404, description = "No such fleet or deployment", body = Error),
-    ),
-    security(("access_token" = [])),
-)]
-pub async fn list_devices(
-    State(app): State<App>,
-    bearer: Bearer,
-    ApiPath((key, uuid)): ApiPath<(String, String)>,
-    ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<TargetPage>, ApiError> {
-    let permitted = bearer.fleet(Operation::ListDeploymentDevices, &key).await?;
-    let (page, store) = (query.page()?, app.store.read());
-    let deployment = deployments::find(store, &permitted, &uuid).await?;
-    let (targets, is_more) = store.targets_page(deployment.id, page.after, page.limit).await?;
-    let after = page.next(targets.last().map(|target| target.device_id), is_more);
-    let total = store.targets_count(deployment.id).await?;
-    let by_uuid = targets.iter().map(|target| (target.device_uuid.clone(), TargetBody::from(target)));
-    Ok(Json(TargetPage {
-        deployment_by_device_uuid: by_uuid.collect(),
-        pagination_info: PaginationInfo { after, total },
-    }))
-}
-
-/// One step of a deployment on a device.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct StepBody {
-    /// Null when the step was ended by a signal or never ran to its end.
-    exit_code: Option<i32>,
-    name: String,
-    stderr: String,
-    stdout: String,
-}
-
-impl From<StepResult> for StepBody {
-    fn from(step: StepResult) -> Self {
-        Self { exit_code: step.exit_code, name: step.name.into_string(), stderr: step.stderr, stdout: step.stdout }
-    }
-}
-
-/// One device of a deployment, with its steps.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TargetWithSteps {
-    #[serde(flatten)]
-    target: TargetBody,
-    steps: Vec<StepBody>,
-    #[serde(flatten)]
-    why: Option<Why>,
-}
-
-/// Why a device stands in a deployment as it does: only with `enrich_info`.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Why {
-    /// A stable word for programs; null for a success, which needs none.
-    reason_code: Option<String>,
-    /// One sentence.
-    reason: Option<String>,
-    /// When the present state ends by itself; null once it is final.
-    deadline_time: Option<String>,
-}
-
-impl Why {
-    fn new(target: &TargetView, standing: Option<Standing>) -> Self {
-        let now = standing.and_then(|standing| standing::why(target.status, standing));
-        let Reason { code, text } = now.unwrap_or_else(|| target.reason.clone());
-        let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        Self {
-            reason_code: some(code),
-            reason: some(text),
-            deadline_time: (!target.status.is_final()).then(|| target.deadline_at.to_spaced()),
-        }
-    }
-}
-
-/// Where one device of a deployment stands, with its steps.
-#[utoipa::path(
-    get, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}",
-    operation_id = "GetDeploymentDevice", tag = "Deployments",
-    params(
-        ("project_key" = String, Path, description = "The fleet's key"),
-        ("deployment_uuid" = String, Path, description = "The deployment"),
-        ("device_uuid" = String, Path, description = "The device"),
-        ("enrich_info" = Option<bool>, Query, description = "Muster's own: add the reason and the deadline"),
-    ),
-    responses(
-        (status = 200, description = "The device and its steps", body = TargetWithSteps),
-        (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 404, description = "No such fleet, deployment or device", body = Error),
-    ),
-    security(("access_token" = [])),
-)]
-pub async fn get_device(
-    State(app): State<App>,
-    bearer: Bearer,
-    ApiPath((key, uuid, device)): ApiPath<(String, String, String)>,
-    ApiQuery(query): ApiQuery<EnrichQuery>,
-) -> Result<Json<TargetWithSteps>, ApiError> {
-    let permitted = bearer.fleet(Operation::GetDeploymentDevice, &key).await?;
-    let enrich = flag("enrich_info", query.enrich_info.as_deref())?;
-    let store = app.store.read();
-    let deployment = deployments::find(store, &permitted, &uuid).await?;
-    let target = deployments::find_target(store, &deployment, &device).await?;
-    let steps = store.steps_of(deployment.id, target.device_id).await?;
-    let why = match enrich {
-        true => Some(Why::new(&target, store.standing(deployment.id, target.device_id).await?)),
-        false => None,
-    };
-    Ok(Json(TargetWithSteps {
-        steps: steps.into_iter().map(StepBody::from).collect(),
-        why,
-        target: TargetBody::from(&target),
-    }))
-}
-
 /// Abort a deployment.
 ///
 /// Pending devices are aborted at once, those in progress when they confirm;
@@ -370,31 +207,4 @@ pub async fn abort(
     let permitted = bearer.fleet(Operation::AbortDeployment, &key).await?;
     deployments::abort(&app, &permitted, &uuid, None).await?;
     Ok((StatusCode::CREATED, Json(Message { message: "Deployment aborted successfully" })))
-}
-
-/// Abort a deployment on one device.
-#[utoipa::path(
-    post, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}/abort",
-    operation_id = "AbortDeploymentDevice", tag = "Deployments",
-    params(
-        ("project_key" = String, Path, description = "The fleet's key"),
-        ("deployment_uuid" = String, Path, description = "The deployment"),
-        ("device_uuid" = String, Path, description = "The device"),
-    ),
-    responses(
-        (status = 201, description = "The abort is on its way", body = Message),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
-        (status = 404, description = "No such fleet, deployment or device", body = Error),
-    ),
-    security(("access_token" = [])),
-)]
-pub async fn abort_device(
-    State(app): State<App>,
-    bearer: Bearer,
-    ApiPath((key, uuid, device)): ApiPath<(String, String, String)>,
-) -> Result<(StatusCode, Json<Message>), ApiError> {
-    let permitted = bearer.fleet(Operation::AbortDeploymentDevice, &key).await?;
-    deployments::abort(&app, &permitted, &uuid, Some(&device)).await?;
-    Ok((StatusCode::CREATED, Json(Message { message: "Deployment for device aborted successfully" })))
 }

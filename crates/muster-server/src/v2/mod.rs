@@ -2,7 +2,10 @@
 //! the fleet's key in the path, cursors. Translates, and nothing else.
 
 pub mod apps;
+pub mod deployment_devices;
 pub mod deployments;
+pub mod device_list;
+pub mod device_wire;
 pub mod devices;
 pub mod groups;
 pub mod update_flows;

@@ -100,6 +100,7 @@ pub struct ListedFlow {
     #[schema(example = "2023-05-15 10:30:00")]
     created_time: String,
     /// Null: nothing has been scanned.
+    #[schema(required = true)]
     cve_severity: Option<String>,
 }
 

@@ -32,6 +32,7 @@ pub struct Message {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PaginationInfo {
     /// For the `after` of the next call; null on the last page.
+    #[schema(required = true)]
     pub after: Option<String>,
     /// How many there are in all.
     pub total: u64,

@@ -128,8 +128,14 @@ async fn all_or_nothing(app: &TestApp) {
         assert!(refusal.starts_with(&format!("operations[1].{expected}")), "{wrong}: {refusal}");
     }
     let of_the_store = [
-        (json!({ "op": "replace", "path": "group_name", "value": "Nowhere" }), "operations[1].value: no group of the fleet"),
-        (json!({ "op": "remove", "path": "tags", "value": ["unknown"] }), "operations[1].value[0]: no tag is called \"unknown\""),
+        (
+            json!({ "op": "replace", "path": "group_name", "value": "Nowhere" }),
+            "operations[1].value: no group of the fleet",
+        ),
+        (
+            json!({ "op": "remove", "path": "tags", "value": ["unknown"] }),
+            "operations[1].value[0]: no tag is called \"unknown\"",
+        ),
         (
             json!({ "op": "add", "path": "apps", "value": [{ "app_name": "x", "version": "1" }] }),
             "operations[1].value[0].app_name: no app is called \"x\"",

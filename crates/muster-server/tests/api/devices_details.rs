@@ -223,7 +223,10 @@ async fn changes_nothing_when_anything_is_wrong(app: &TestApp) {
         (json!({ "lat": "91", "lng": "1" }), "lat: expected a number from -90 to 90, not "),
         (json!({ "lat": "1", "lng": "NaN" }), "lng: expected a number from -180 to 180, not "),
         (json!({ "tag": "" }), "tag: \"\" is empty"),
-        (json!({ "apps": [{ "app_name": "nothing", "version": "1" }] }), "apps[0].app_name: no app is called \"nothing\""),
+        (
+            json!({ "apps": [{ "app_name": "nothing", "version": "1" }] }),
+            "apps[0].app_name: no app is called \"nothing\"",
+        ),
         (json!({ "apps": [{ "app_name": "firmware" }] }), "apps[0].version: is required"),
         (json!({ "apps": [{ "app_name": "firmware", "version": "" }] }), "apps[0].version: \"\" is empty"),
         (json!({ "apps": "firmware" }), "apps: invalid type: string \"firmware\", expected a sequence"),

@@ -31,6 +31,7 @@ mod caller;
 mod device;
 mod house;
 mod orders;
+mod schema;
 
 mod access;
 mod bad_input;

@@ -8,6 +8,12 @@ use muster_server::router::openapi_document;
 use serde_json::{Value, json};
 
 use crate::access::documented_cells;
+use crate::app::TestApp;
+use crate::device::SimulatedDevice;
+use crate::orders::{Order, create};
+use crate::schema::Schemas;
+
+on_both_engines!(what_enriches_an_answer_is_documented);
 
 /// Muster's own calls; all others are those of the Connect API.
 const OWN: [Operation; 6] = [
@@ -175,5 +181,25 @@ fn nothing_in_it_speaks_of_the_program() {
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         let is_described = ["type", "allOf", "oneOf", "$ref"].iter().any(|key| schema.get(key).is_some());
         assert!(is_described, "{name} says nothing: {schema}");
+    }
+}
+
+async fn what_enriches_an_answer_is_documented(app: &TestApp) {
+    let device = SimulatedDevice::enroll(app, "device").await;
+    let deployment = create(app, &Order { app: Some(("firmware", "1")), ..Order::default() }).await;
+    device.connect().await.succeed().await;
+    let tags = json!([{ "op": "add", "path": "tags", "value": ["a"] }]);
+    app.admin().change(device.uuid.as_str(), &tags).await;
+    let schemas = Schemas::published();
+    for (operation, path) in [
+        (Operation::ListDevices, "devices".to_owned()),
+        (Operation::GetDevice, format!("devices/{}", device.uuid)),
+        (Operation::GetDeploymentDevice, format!("deployments/{}/devices/{}", deployment.uuid, device.uuid)),
+    ] {
+        for enrich in [true, false] {
+            let answer = app.viewer().get(&format!("{path}?enrich_info={enrich}")).await;
+            let problems = schemas.problems(operation, &answer);
+            assert!(answer.status == 200 && problems.is_empty(), "{path}: {problems:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::app::TestApp;
 use crate::caller::{Answer, Caller};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
 use crate::orders::{Deployment, FLOW, Order, create, flow};
+use crate::schema::Schemas;
 
 /// What there is to act on.
 pub(crate) struct Scene<'a> {
@@ -17,6 +18,7 @@ pub(crate) struct Scene<'a> {
     device: SimulatedDevice<'a>,
     flow: String,
     deployment: Deployment,
+    schemas: Schemas,
 }
 
 impl<'a> Scene<'a> {
@@ -28,7 +30,7 @@ impl<'a> Scene<'a> {
             { "op": "add", "path": "apps", "value": [{ "app_name": "firmware", "version": "1" }] },
         ]);
         app.admin().change(device.uuid.as_str(), &prepared).await;
-        Self { app, device, flow, deployment }
+        Self { app, device, flow, deployment, schemas: Schemas::published() }
     }
 
     fn caller(&self, who: Who) -> Caller<'a> {
@@ -43,12 +45,14 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Asks for the operation, and says what happened.
+    /// Asks for the operation, and says what happened. What is answered must be as documented.
     pub(crate) async fn attempt(&self, operation: Operation, who: Who) -> Cell {
         if operation == Operation::OpenControlLink {
             return self.open_link(who).await;
         }
         let answer = self.ask(operation, who).await;
+        let problems = self.schemas.problems(operation, &answer);
+        assert!(problems.is_empty(), "{} by {who:?}: {problems:?}", operation.name());
         if answer.status < 300 { Cell::Done(answer.status) } else { Cell::Refused(answer.status) }
     }
 
