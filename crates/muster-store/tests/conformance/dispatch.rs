@@ -3,7 +3,7 @@
 use muster_core::patch::DeviceChange;
 use muster_core::target::{RunEvent, RunOutcome};
 use muster_store::devices::Device;
-use muster_store::dispatch::Due;
+use muster_store::dispatch::{Due, Standing};
 use muster_store::testing::TestDatabase;
 
 use crate::fixture::{Deployed, House, finished};
@@ -19,6 +19,7 @@ on_both_engines!(
     due_is_asked_for_given_devices,
     due_is_limited_oldest_first,
     what_has_ended_is_not_due,
+    standing_tells_what_due_looks_at,
 );
 
 async fn due(house: &House, server: &str) -> Vec<Due> {
@@ -153,4 +154,32 @@ async fn what_has_ended_is_not_due(db: TestDatabase) {
     let ended = house.target(&deployed, &device).await;
     house.write(async |tx| tx.mark_sent(&before_the_end).await).await.unwrap();
     assert_eq!(house.target(&deployed, &device).await, ended);
+}
+
+async fn standing_tells_what_due_looks_at(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let (first, second) = (house.deploy_to(&device).await, house.deploy_to(&device).await);
+    let standing =
+        async |deployed: &Deployed| house.store().read().standing(deployed.id, device.id).await.unwrap().unwrap();
+    let new = Standing {
+        is_linked: false,
+        is_sent: false,
+        is_update_trigger_set: false,
+        is_behind_another: false,
+        is_abort_requested: false,
+    };
+    assert_eq!(standing(&first).await, new);
+    assert_eq!(standing(&second).await, Standing { is_behind_another: true, ..new });
+    house.link(&device, "a").await;
+    house.dispatch("a").await;
+    house.change(&device, &[DeviceChange::UpdateTrigger(true)]).await.unwrap();
+    house.write(async |tx| tx.abort_targets(first.id, None).await).await.unwrap();
+    let running =
+        Standing { is_linked: true, is_sent: true, is_update_trigger_set: true, is_abort_requested: true, ..new };
+    assert_eq!(standing(&first).await, running);
+    house.db.clock().advance(std::time::Duration::from_secs(86_400));
+    assert!(!standing(&first).await.is_linked, "its server was killed");
+    let nothing = house.store().read().standing(first.id, device.id + 1).await.unwrap();
+    assert_eq!(nothing, None);
 }
