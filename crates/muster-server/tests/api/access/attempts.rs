@@ -61,10 +61,10 @@ impl<'a> Scene<'a> {
         let deployment = format!("deployments/{}", self.deployment.uuid);
         match operation {
             Operation::DeleteDeviceTags => {
-                caller.v1_delete("/v1/device_tags", &self.of_all("tag_name", json!("London"))).await
+                caller.v1_delete("/v1/device_tags", &self.of_all("tag_name", &json!("London"))).await
             }
             Operation::DeleteDeviceApps => {
-                caller.v1_delete("/v1/device_apps", &self.of_all("app_name", json!("firmware"))).await
+                caller.v1_delete("/v1/device_apps", &self.of_all("app_name", &json!("firmware"))).await
             }
             Operation::GetDevicesDetails => caller.v1_get("/v1/devices_details", &self.of_device(json!({}))).await,
             Operation::ChangeDevicesDetails => {
@@ -79,10 +79,10 @@ impl<'a> Scene<'a> {
             }
             Operation::DeployUpdate => {
                 let configuration = json!({ "flow_id": self.flow });
-                caller.v1_post("/v2/deploy_update", &self.of_all("deployment_configuration", configuration)).await
+                caller.v1_post("/v2/deploy_update", &self.of_all("deployment_configuration", &configuration)).await
             }
             Operation::DeployUpdateV1 => {
-                caller.v1_post("/v1/deploy_update", &self.of_all("flow_id", json!(self.flow))).await
+                caller.v1_post("/v1/deploy_update", &self.of_all("flow_id", &json!(self.flow))).await
             }
             Operation::ListDevices => caller.get("devices").await,
             Operation::GetDevice => caller.get(&format!("devices/{device}")).await,
@@ -121,7 +121,7 @@ impl<'a> Scene<'a> {
         body
     }
 
-    fn of_all(&self, key: &str, value: Value) -> Value {
+    fn of_all(&self, key: &str, value: &Value) -> Value {
         let filter = json!({ "project": { "name": self.app.house().fleet.name }, "groups": [], "filters": [] });
         json!({ key: value, "device_filter": filter })
     }
