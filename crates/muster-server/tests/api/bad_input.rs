@@ -28,6 +28,7 @@ fn calls(device: &SimulatedDevice<'_>) -> Vec<(Method, String)> {
         fixed(Method::POST, "/api/v2/demo/groups"),
         fixed(Method::POST, "/api/v2/demo/apps"),
         fixed(Method::POST, "/link/v1/enroll"),
+        fixed(Method::POST, "/v2/deploy_update"),
     ]
 }
 
@@ -113,6 +114,7 @@ fn good_bodies(app: &TestApp, device: &SimulatedDevice<'_>, deployment: &Deploym
         json!({ "name": "n" }),
         json!({ "name": "n" }),
         json!({ "pairing_token": "x", "public_key": "x", "proof": "x", "facts": { "hostname": "x" } }),
+        with(json!({ "device_filter": v1_filter, "deployment_configuration": { "flow_id": "f-0000-0000" } })),
     ];
     let all = calls(device).into_iter().zip(bodies).filter(|(_, body)| !body.is_null());
     let of_device = (Method::PATCH, format!("/api/v2/demo/devices/{}", device.uuid), app_patch);

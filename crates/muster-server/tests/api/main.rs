@@ -35,6 +35,7 @@ mod schema;
 
 mod access;
 mod bad_input;
+mod deploy_update;
 mod deployment_aborts;
 mod deployment_ends;
 mod deployment_runs;
