@@ -26,13 +26,22 @@ use crate::migrations::Migrator;
 /// What a store operation answers.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Where the data is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the data is. Its `Debug` hides the database's address, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// One SQLite file.
     Sqlite(std::path::PathBuf),
     /// A PostgreSQL database: `postgres://user:password@host/database`.
     Postgres(String),
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(file) => f.debug_tuple("Sqlite").field(file).finish(),
+            Self::Postgres(_) => f.write_str("Postgres(…)"),
+        }
+    }
 }
 
 impl Location {
