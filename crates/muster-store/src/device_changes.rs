@@ -19,6 +19,7 @@ impl Tx {
         changes: &[DeviceChange],
         place: impl Fn(usize) -> String,
     ) -> Result<()> {
+        self.claim_device(device.id).await?;
         for (i, change) in changes.iter().enumerate() {
             self.change_one(device, change).await.map_err(|error| error.within(&place(i)))?;
         }

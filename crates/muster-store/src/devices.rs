@@ -358,6 +358,18 @@ impl Tx {
         self.update_device(device_id, change).await
     }
 
+    /// Makes this transaction the only one of its moment that changes the device. Of two
+    /// that read what the device has and replace it, neither sees the rows that the other
+    /// one adds: only where both write one row does PostgreSQL notice, and the later is repeated.
+    pub(crate) async fn claim_device(&self, device_id: RowId) -> Result<()> {
+        devices::Entity::update_many()
+            .col_expr(devices::Column::AccountId, Expr::col(devices::Column::AccountId))
+            .filter(devices::Column::Id.eq(device_id))
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn update_device(&self, device_id: RowId, change: devices::ActiveModel) -> Result<()> {
         devices::Entity::update_many().set(change).filter(devices::Column::Id.eq(device_id)).exec(&self.conn).await?;
         Ok(())

@@ -9,7 +9,7 @@ use muster_core::target::TargetStatus;
 use muster_core::token::TokenKind;
 use muster_store::testing::TestDatabase;
 use muster_store::tokens::NewToken;
-use muster_store::{ConnectionTrait, Store, StoreError};
+use muster_store::{ConnectionTrait, Store, StoreError, Tx};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -95,6 +95,29 @@ async fn replacements_of_one_device_leave_one_of_them(db: TestDatabase) {
     left.sort();
     assert_eq!(left.len(), 2, "{left:?}");
     assert_eq!(left[0][1..], left[1][1..], "both of one writer: {left:?}");
+}
+
+/// The interleaving in which neither sees what the other one adds. SQLite has one
+/// writer at a time, so it cannot come up there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_notices_a_replacement_in_the_middle_of_another() {
+    let house = House::on(TestDatabase::postgres().await).await;
+    let device = house.device("one").await;
+    let replace = async |tx: &Tx, name: &str| {
+        tx.change_device(&device, &[DeviceChange::ReplaceTags(vec![tag(name)])], |_| String::new()).await
+    };
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let outer = house.write(async |tx| {
+        // Reading fixes what this transaction sees.
+        tx.find_tag(house.account, &tag("outer")).await?;
+        if tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            house.write(async |tx| replace(&tx, "inner").await).await?;
+        }
+        replace(&tx, "outer").await
+    });
+    outer.await.unwrap();
+    assert_eq!(house.tag_names(&device).await, ["outer"]);
+    assert_eq!(tries.into_inner(), 2);
 }
 
 async fn deployments_at_once_leave_one_newest_target(db: TestDatabase) {
