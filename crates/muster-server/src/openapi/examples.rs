@@ -20,7 +20,8 @@ pub(super) fn put_into(document: &mut Value) {
 }
 
 fn show(operation: &mut Value, example: &Value) {
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
         let shown = &example["parameters"][parameter["name"].as_str().unwrap_or_default()];
         if !shown.is_null() {
             parameter["example"] = shown.clone();
@@ -33,8 +34,9 @@ fn show(operation: &mut Value, example: &Value) {
 
 /// The body as an example of the first media type that is documented.
 fn show_body(place: Option<&mut Value>, body: &Value) {
-    let media =
-        place.and_then(|place| place["content"].as_object_mut()).and_then(|content| content.values_mut().next());
+    let media = place
+        .and_then(|place| place.get_mut("content")?.as_object_mut())
+        .and_then(|content| content.values_mut().next());
     if let (Some(media), false) = (media, body.is_null()) {
         media["example"] = json!(body);
     }
