@@ -53,6 +53,11 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Invalid> {
     Ok(value)
 }
 
+/// Reads a part of a body that was kept as it came, and stood in `field`.
+pub fn parse_value<T: DeserializeOwned>(field: &str, value: serde_json::Value) -> Result<T, Invalid> {
+    serde_path_to_error::deserialize(value).map_err(|error| refusal(&error).within(field))
+}
+
 fn refusal(error: &serde_path_to_error::Error<serde_json::Error>) -> Invalid {
     let inner = error.inner();
     if inner.is_syntax() || inner.is_eof() || inner.is_io() {

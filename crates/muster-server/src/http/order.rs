@@ -36,10 +36,12 @@ pub struct ConfiguredApp {
     version: String,
 }
 
-/// How an API names the flow: within the configuration, as its documents have it,
+/// How a call names the configuration, and the flow: within the configuration, as its documents have it,
 /// and beside it, where other clients put it.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowFields {
+    /// The configuration.
+    pub configuration: &'static str,
     /// Within the configuration.
     pub inner: &'static str,
     /// Beside the configuration.
@@ -59,12 +61,14 @@ impl Configuration {
             (None, None) => return Err(Invalid::missing(fields.inner)),
         };
         let flow = flow.parse().map_err(|refusal: Invalid| refusal.within(flow_field))?;
-        let (comment, app) = (self.comment(), self.app.map(ConfiguredApp::check).transpose());
-        let app = app.map_err(|refusal| refusal.within("deployment_configuration.app"))?;
+        let comment = self.comment().map_err(|refusal| refusal.within(fields.configuration));
+        let app = self.app.map(ConfiguredApp::check).transpose();
+        let app = app.map_err(|refusal| refusal.within("app").within(fields.configuration))?;
         Ok(Order {
             filter,
             flow,
             flow_field,
+            configuration_field: fields.configuration,
             comment: comment?,
             app,
             inputs: self.parameters_mapping.unwrap_or_default(),
@@ -73,7 +77,7 @@ impl Configuration {
 
     fn comment(&self) -> Result<Text, Invalid> {
         let comment = Text::parse(self.comment.clone().unwrap_or_default());
-        comment.map_err(|refusal| refusal.within("deployment_configuration.comment"))
+        comment.map_err(|refusal| refusal.within("comment"))
     }
 }
 

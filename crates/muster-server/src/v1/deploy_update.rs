@@ -35,7 +35,11 @@ pub struct DeployUpdate {
 }
 
 /// How API v1 names the flow.
-const FLOW_FIELDS: FlowFields = FlowFields { inner: "deployment_configuration.flow_id", outer: "flow_id" };
+const FLOW_FIELDS: FlowFields = FlowFields {
+    configuration: "deployment_configuration",
+    inner: "deployment_configuration.flow_id",
+    outer: "flow_id",
+};
 
 /// Deploy an update flow.
 ///

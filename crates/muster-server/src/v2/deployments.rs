@@ -34,7 +34,11 @@ pub struct CreateBody {
 }
 
 /// How API v2 names the flow.
-const FLOW_FIELDS: FlowFields = FlowFields { inner: "deployment_configuration.flow_uuid", outer: "flow_uuid" };
+const FLOW_FIELDS: FlowFields = FlowFields {
+    configuration: "deployment_configuration",
+    inner: "deployment_configuration.flow_uuid",
+    outer: "flow_uuid",
+};
 
 impl CreateBody {
     fn order(self) -> Result<Order, Invalid> {

@@ -40,6 +40,14 @@ impl<'a> Caller<'a> {
         answer(self.request(Method::PATCH, path).json(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::PUT, path).json(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
     /// Changes one device, by operations of `PATCH`, which must succeed.
     pub(crate) async fn change(&self, device_uuid: &str, operations: &Value) -> Value {
         self.patch(&format!("devices/{device_uuid}"), &json!({ "operations": operations })).await.ok(200)
@@ -105,6 +113,12 @@ impl Answer {
     pub(crate) fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
+    }
+
+    /// Nothing to say: it is done.
+    #[track_caller]
+    pub(crate) fn done(&self) {
+        assert_eq!((self.status, self.text.as_str()), (204, ""), "{self:?}");
     }
 
     #[track_caller]
