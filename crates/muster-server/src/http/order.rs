@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use muster_core::filter::DeviceFilter;
 use muster_core::invalid::Invalid;
 use muster_core::names::{AppName, Text, Version};
+use muster_core::wire::optional_object;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -21,6 +22,7 @@ pub struct Configuration {
     /// For people.
     comment: Option<String>,
     /// The app and version that a device has once it succeeded.
+    #[serde(default, deserialize_with = "optional_object")]
     app: Option<ConfiguredApp>,
     /// What the flow's inputs stand for.
     parameters_mapping: Option<BTreeMap<String, String>>,

@@ -7,6 +7,7 @@ use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter};
 use muster_core::invalid::Invalid;
+use muster_core::wire::object;
 use muster_store::deployments::Deployment;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,10 +24,10 @@ use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 #[serde(deny_unknown_fields)]
 pub struct CreateBody {
     /// To which devices; `devices_filter` is understood too.
-    #[serde(alias = "devices_filter")]
+    #[serde(alias = "devices_filter", deserialize_with = "object")]
     device_filter: WireDeviceFilter,
     /// What is deployed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     deployment_configuration: Configuration,
     /// Understood here, as well as in the configuration.
     #[serde(alias = "flow_id")]

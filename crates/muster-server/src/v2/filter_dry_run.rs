@@ -6,6 +6,7 @@ use muster_core::access::Operation;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter};
 use muster_core::invalid::Invalid;
 use muster_core::target::Reason;
+use muster_core::wire::optional_object;
 use muster_store::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,6 +33,7 @@ pub struct DryRunBody {
     /// A saved filter of the fleet.
     filter_name: Option<String>,
     /// The deployment that it is for: it is checked as if it were made.
+    #[serde(default, deserialize_with = "optional_object")]
     r#for: Option<Configuration>,
 }
 
