@@ -49,6 +49,7 @@ mod device_tags;
 mod devices;
 mod devices_details;
 mod enrolment;
+mod examples;
 mod faces;
 mod filters;
 mod fleets;
