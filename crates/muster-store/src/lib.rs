@@ -23,14 +23,20 @@ pub mod filter;
 pub mod fleets;
 pub mod flows;
 mod migrations;
+pub mod pairing;
 pub mod presence;
 mod printable;
+pub mod registries;
+pub mod roles;
+pub mod sealing;
 pub mod tags;
 pub mod targets;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod token_list;
 pub mod tokens;
 pub mod updates;
+pub mod users;
 
 pub use db::{AsStoreError, Db, Location, Result, Store, Tx, secure_rng};
 pub use error::StoreError;
