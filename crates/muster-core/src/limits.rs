@@ -93,6 +93,3 @@ pub const PAIRING_USES_MAX: u32 = 10_000_000;
 pub const URL_CHARS_MAX: usize = 2_048;
 /// Longest secret of a registry.
 pub const REGISTRY_SECRET_BYTES_MAX: usize = 16 * 1024;
-/// Refused calls of one caller, and failed logins from one address, that the audit
-/// log keeps in a minute; what comes above that is only counted in the server's log.
-pub const AUDITED_REFUSALS_PER_MINUTE: u32 = 30;

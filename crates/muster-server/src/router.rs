@@ -42,7 +42,31 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::deployments::abort))
         .routes(routes!(v2::deployment_devices::abort))
         .routes(routes!(v2::groups::create))
+        .routes(routes!(v2::pairing_tokens::list, v2::pairing_tokens::create))
+        .routes(routes!(v2::pairing_tokens::get, v2::pairing_tokens::revoke))
+        .routes(routes!(v2::pairing_tokens::rotate))
+        .routes(routes!(v2::pairing_tokens::complete_rotation))
+        .routes(routes!(v2::pairing_tokens::abort_rotation))
         .routes(routes!(v2::apps::create))
+}
+
+/// What concerns the account as a whole: Muster's own calls.
+fn account() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(v2::login::log_in))
+        .routes(routes!(v2::login::log_out))
+        .routes(routes!(v2::login::me))
+        .routes(routes!(v2::login::change_password))
+        .routes(routes!(v2::tokens::list, v2::tokens::create))
+        .routes(routes!(v2::tokens::get, v2::tokens::revoke))
+        .routes(routes!(v2::users::list, v2::users::create))
+        .routes(routes!(v2::users::get, v2::users::patch, v2::users::delete))
+        .routes(routes!(v2::roles::list, v2::roles::create))
+        .routes(routes!(v2::roles::get, v2::roles::patch, v2::roles::delete))
+        .routes(routes!(v2::registries::list, v2::registries::create))
+        .routes(routes!(v2::registries::get, v2::registries::patch, v2::registries::delete))
+        .routes(routes!(v2::audit_log::list))
+        .routes(routes!(v2::audit_log::export))
 }
 
 /// What devices speak to, and what watches the server.
@@ -56,7 +80,7 @@ fn rest() -> OpenApiRouter<App> {
 
 /// Every route, without the layers that need a running server.
 fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>) {
-    (v1(), v2().merge(rest()))
+    (v1(), v2().merge(account()).merge(rest()))
 }
 
 /// The OpenAPI document of every route.

@@ -5,4 +5,5 @@ pub mod bootstrap;
 pub mod devices;
 pub mod enrolment;
 pub mod groups;
+pub mod pairing_tokens;
 pub mod tags;

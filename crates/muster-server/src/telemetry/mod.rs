@@ -16,5 +16,8 @@ pub async fn run(app: crate::app::App) {
         app.keepalives.flush(&app.store).await;
         app.device_calls.forget_idle();
         app.account_calls.forget_idle();
+        app.login_sources.forget_idle();
+        app.login_names.forget_idle();
+        app.audited_refusals.forget_idle();
     }
 }

@@ -125,7 +125,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
     vec![
         unique("tokens_uuid", tokens::Entity, [T::Uuid]),
         index("tokens_user", tokens::Entity, [T::UserId, T::Id]),
-        index("tokens_fleet", tokens::Entity, [T::FleetId, T::Kind, T::Id]),
+        index("tokens_fleet", tokens::Entity, [T::FleetId, T::Id]),
         index("token_fleets_fleet", token_fleets::Entity, [token_fleets::Column::FleetId]),
         index("pairing_details_group", pairing_details::Entity, [P::GroupId]),
         index("pairing_details_successor", pairing_details::Entity, [P::SuccessorId]),
