@@ -1,5 +1,6 @@
 //! Who asks, and what they are answered.
 
+use muster_core::token::Secret;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -34,6 +35,19 @@ impl<'a> Caller<'a> {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::PUT, path).json(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// The same caller with another access token.
+    pub(crate) fn with_token(&self, token: &str) -> Caller<'a> {
+        Caller { app: self.app, keys: Keys { access: Secret::received(token), ..self.keys.clone() } }
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
@@ -105,6 +119,12 @@ impl Answer {
     pub(crate) fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
+    }
+
+    /// An answer without a body.
+    #[track_caller]
+    pub(crate) fn done(&self) {
+        assert_eq!((self.status, self.text.as_str()), (204, ""), "{self:?}");
     }
 
     #[track_caller]

@@ -15,10 +15,18 @@ use crate::schema::Schemas;
 
 on_both_engines!(what_enriches_an_answer_is_documented);
 
-/// Muster's own calls; all others are those of the Connect API.
-const OWN: [Operation; 6] = [
+/// Muster's own calls beside those that concern the account as a whole; all others
+/// are those of the Connect API.
+const OWN: [Operation; 13] = [
     Operation::CreateGroup,
     Operation::CreateApp,
+    Operation::ListPairingTokens,
+    Operation::CreatePairingToken,
+    Operation::GetPairingToken,
+    Operation::RevokePairingToken,
+    Operation::RotatePairingToken,
+    Operation::CompletePairingTokenRotation,
+    Operation::AbortPairingTokenRotation,
     Operation::EnrollDevice,
     Operation::OpenControlLink,
     Operation::GetHealth,
@@ -69,9 +77,9 @@ fn the_document_and_the_table_have_the_same_operations() {
 #[test]
 fn own_calls_are_marked_and_no_others() {
     let document = document();
-    for (.., operation) in operations(&document) {
+    for (_, path, operation) in operations(&document) {
         let id = operation["operationId"].as_str().unwrap();
-        let is_own = OWN.iter().any(|own| own.name() == id);
+        let is_own = path.starts_with("/api/v2/account/") || OWN.iter().any(|own| own.name() == id);
         assert_eq!(operation.get("x-muster"), is_own.then_some(&json!(true)), "{id}");
     }
 }
