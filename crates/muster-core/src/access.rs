@@ -278,6 +278,10 @@ operations! {
     GetHealth, "GET" "/healthz", None, Bearer;
     /// The OpenAPI document.
     GetOpenapi, "GET" "/api/openapi.json", None, Bearer;
+    /// The way to the reference page.
+    GetDocs, "GET" "/api/docs", None, Bearer;
+    /// The reference page and its files.
+    GetDocsFile, "GET" "/api/docs/{file}", None, Bearer;
 }
 
 #[cfg(test)]

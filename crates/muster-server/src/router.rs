@@ -1,11 +1,9 @@
 //! Every route on one screen. Each is also a row of [`muster_core::access::Operation`],
 //! and an operation of the OpenAPI document; a test holds the three against each other.
 
-use std::sync::LazyLock;
-
+use axum::Router;
 use axum::routing::any;
-use axum::{Json, Router};
-use utoipa::openapi::OpenApi;
+use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -75,7 +73,9 @@ fn rest() -> OpenApiRouter<App> {
         .routes(routes!(link::enroll::enroll))
         .routes(routes!(link::control::open))
         .routes(routes!(health::get))
-        .routes(routes!(get_openapi))
+        .routes(routes!(openapi::get))
+        .routes(routes!(openapi::page::get))
+        .routes(routes!(openapi::page::get_file))
 }
 
 /// Every route, without the layers that need a running server.
@@ -84,20 +84,9 @@ fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>) {
 }
 
 /// The OpenAPI document of every route.
-pub fn openapi_document() -> OpenApi {
+pub fn openapi_document() -> Value {
     let (v1, others) = routes();
     openapi::document(v1.merge(others).into_openapi())
-}
-
-/// The OpenAPI document of this server.
-#[utoipa::path(
-    get, path = "/api/openapi.json", operation_id = "GetOpenapi", tag = "Server",
-    responses((status = 200, description = "The document", body = Object)),
-    extensions(("x-muster" = json!(true))),
-)]
-async fn get_openapi() -> Json<&'static OpenApi> {
-    static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(openapi_document);
-    Json(&DOCUMENT)
 }
 
 /// The server's HTTP service.

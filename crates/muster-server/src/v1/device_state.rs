@@ -28,9 +28,15 @@ pub struct GetDeviceState {
     user_token: Secret,
     #[schema(value_type = Option<String>)]
     device_token: Option<Secret>,
-    /// The device's uuid, or its number as a string or a number.
-    #[schema(value_type = Option<String>)]
-    device_id: Option<serde_json::Value>,
+    device_id: Option<WireDeviceId>,
+}
+
+/// The device's uuid, or its number as a string or a number.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a device's uuid or number")]
+enum WireDeviceId {
+    Text(String),
+    Number(i64),
 }
 
 /// Answer of `GET /v1/get_device_state`.
@@ -81,10 +87,10 @@ fn status(device: &Device, now: Timestamp) -> &'static str {
 }
 
 /// The device that `device_id` names: by its uuid, or by its number.
-async fn by_id(app: &App, caller: &Caller, id: &serde_json::Value) -> Result<Device, OpError> {
+async fn by_id(app: &App, caller: &Caller, id: &WireDeviceId) -> Result<Device, OpError> {
     let text = match id {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
+        WireDeviceId::Text(text) => text.clone(),
+        WireDeviceId::Number(number) => number.to_string(),
     };
     let store = app.store.read();
     let device = match (text.parse::<DeviceUuid>(), text.parse::<i64>()) {

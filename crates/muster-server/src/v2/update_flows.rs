@@ -64,7 +64,7 @@ pub struct CreatedFlows {
 #[utoipa::path(
     post, path = "/api/v2/{project_key}/update-flows", operation_id = "CreateUpdateFlows", tag = "Update flows",
     params(("project_key" = String, Path, description = "The fleet's key")),
-    request_body(content = String, content_type = "application/yaml"),
+    request_body(content = Object, content_type = "application/yaml"),
     responses(
         (status = 201, description = "The flows are there", body = CreatedFlows),
         (status = 400, description = "Invalid YAML format or data", body = Error),
@@ -168,7 +168,7 @@ pub async fn list(
         ("update_flow_uuid" = String, Path, description = "The update flow"),
     ),
     responses(
-        (status = 200, description = "The document", body = String, content_type = "application/yaml"),
+        (status = 200, description = "The document", body = Object, content_type = "application/yaml"),
         (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet or update flow", body = Error),
     ),

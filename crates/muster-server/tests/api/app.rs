@@ -52,7 +52,12 @@ impl TestApp {
         settings(&mut config);
         let server = Server::start(config, clock, StdRng::seed_from_u64(2)).await.unwrap();
         let house = House::build(&server.app().store).await;
-        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
         let rng = Mutex::new(StdRng::seed_from_u64(3));
         Self { server, http, house, rng, _database: database, _data: data }
     }

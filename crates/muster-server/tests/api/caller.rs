@@ -2,7 +2,7 @@
 
 use muster_core::token::Secret;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Url};
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
@@ -95,16 +95,28 @@ impl<'a> Caller<'a> {
 /// What a caller was answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    pub(crate) sent: Sent,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
+/// What was asked: the address, and the body where it is text.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) url: Url,
+    pub(crate) body: Option<String>,
+}
+
 /// Sends a request.
 pub(crate) async fn answer(request: RequestBuilder) -> Answer {
-    let response = request.send().await.unwrap();
+    let (http, request) = request.build_split();
+    let request = request.unwrap();
+    let body = request.body().and_then(|body| body.as_bytes()).map(|body| String::from_utf8_lossy(body).into_owned());
+    let sent = Sent { url: request.url().clone(), body };
+    let response = http.execute(request).await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer { status, headers, text: response.text().await.unwrap() }
+    Answer { sent, status, headers, text: response.text().await.unwrap() }
 }
 
 impl Answer {

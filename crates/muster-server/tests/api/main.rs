@@ -48,6 +48,7 @@ mod device_tags;
 mod devices;
 mod devices_details;
 mod enrolment;
+mod examples;
 mod faces;
 mod filters;
 mod links;

@@ -13,11 +13,11 @@ use crate::device::SimulatedDevice;
 use crate::orders::{Order, create};
 use crate::schema::Schemas;
 
-on_both_engines!(what_enriches_an_answer_is_documented);
+on_both_engines!(what_enriches_an_answer_is_documented, the_reference_page_needs_no_other_host);
 
 /// Muster's own calls beside those that concern the account as a whole; all others
 /// are those of the Connect API.
-const OWN: [Operation; 13] = [
+const OWN: [Operation; 15] = [
     Operation::CreateGroup,
     Operation::CreateApp,
     Operation::ListPairingTokens,
@@ -31,6 +31,8 @@ const OWN: [Operation; 13] = [
     Operation::OpenControlLink,
     Operation::GetHealth,
     Operation::GetOpenapi,
+    Operation::GetDocs,
+    Operation::GetDocsFile,
 ];
 
 /// A page of `docs/` must hold exactly this; with `MUSTER_UPDATE_DOCS=1` it is written.
@@ -44,7 +46,7 @@ pub(crate) fn assert_published(file: &str, current: &str) {
 }
 
 fn document() -> Value {
-    serde_json::to_value(openapi_document()).unwrap()
+    openapi_document()
 }
 
 /// Every operation of the document, with its method and its path.
@@ -141,6 +143,35 @@ fn every_status_of_the_access_table_is_documented() {
             assert!(responses.contains(&status), "{} answers {status}: {responses:?}", operation.name());
         }
     }
+}
+
+/// What each example says is recorded from a real server: see `examples.rs`.
+#[test]
+fn every_operation_has_an_example() {
+    for (method, path, operation) in operations(&document()) {
+        let place = format!("{method} {path}");
+        if operation["operationId"] == Operation::OpenControlLink.name() {
+            continue;
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|it| it["in"] == "path") {
+            assert!(!parameter["example"].is_null(), "{place}: {}", parameter["name"]);
+        }
+        if let Some(content) = operation["requestBody"]["content"].as_object() {
+            assert!(content.values().any(|media| !media["example"].is_null()), "{place}: its request");
+        }
+    }
+}
+
+async fn the_reference_page_needs_no_other_host(app: &TestApp) {
+    let way = app.anon().get("/api/docs").await;
+    assert_eq!((way.status, way.header("location")), (303, "/api/docs/index.html"));
+    let page = app.anon().get("/api/docs/index.html").await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'self';"));
+    let start = app.anon().get("/api/docs/swagger-initializer.js").await;
+    assert!(start.text.contains("/api/openapi.json") && start.text.contains(r#""validatorUrl": "none""#));
+    assert!(!start.text.contains("http://") && !start.text.contains("https://"), "{}", start.text);
+    assert_eq!(app.anon().get("/api/docs/nothing.js").await.refused(404), "no file \"nothing.js\" was found");
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) struct Schemas(Value);
 
 impl Schemas {
     pub(crate) fn published() -> Self {
-        Self(serde_json::to_value(openapi_document()).unwrap())
+        Self(openapi_document())
     }
 
     /// What is wrong with an answer of that operation.

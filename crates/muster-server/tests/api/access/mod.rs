@@ -7,8 +7,9 @@ use muster_core::access::Operation;
 
 use crate::app::TestApp;
 use crate::openapi::assert_published;
-use attempts::Scene;
-use table::{WHO, expected};
+pub(crate) use attempts::Scene;
+use table::WHO;
+pub(crate) use table::{Cell, Who, expected};
 
 on_both_engines!(every_cell_is_as_published);
 
@@ -35,9 +36,9 @@ async fn every_cell_is_as_published(app: &TestApp) {
 
 /// The statuses of an operation's cells, and those that the OpenAPI document lists for it.
 pub(crate) fn documented_cells(operation: Operation) -> (Vec<u16>, Vec<u16>) {
-    let status = |who: &table::Who| match expected(operation, *who) {
-        table::Cell::Done(status) | table::Cell::Refused(status) => status,
-        table::Cell::NotWelcome => 101,
+    let status = |who: &Who| match expected(operation, *who) {
+        Cell::Done(status) | Cell::Refused(status) => status,
+        Cell::NotWelcome => 101,
     };
     let documented = table::documented(operation);
     let responses = documented["responses"].as_object().unwrap().keys();

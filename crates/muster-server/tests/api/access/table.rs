@@ -1,5 +1,7 @@
 //! The published table, made from the operations and the rules.
 
+use std::sync::LazyLock;
+
 use muster_core::access::{BUILT_IN_ROLES, Credential, Operation, Permission, Requirement};
 use muster_server::router::openapi_document;
 use serde_json::Value;
@@ -95,15 +97,15 @@ fn role(name: &str) -> &'static [Permission] {
 
 /// The operation as the OpenAPI document has it.
 pub(crate) fn documented(operation: Operation) -> Value {
-    let document = serde_json::to_value(openapi_document()).unwrap();
-    document["paths"][operation.path()][operation.method().to_lowercase()].clone()
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi_document);
+    DOCUMENT["paths"][operation.path()][operation.method().to_lowercase()].clone()
 }
 
 /// The status of a success: the first that the document lists.
 fn success(operation: Operation) -> u16 {
     let documented = documented(operation);
     let statuses = documented["responses"].as_object().unwrap().keys();
-    statuses.map(|status| status.parse().unwrap()).filter(|status| *status < 300).min().unwrap()
+    statuses.map(|status| status.parse().unwrap()).filter(|status| *status < 400).min().unwrap()
 }
 
 const HEAD: &str = "\

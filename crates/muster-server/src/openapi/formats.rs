@@ -1,0 +1,107 @@
+//! What a text is that many calls share, as the `format` of its schema: so that a
+//! reader, a generated client or a fuzzer knows a device's uuid from any other text.
+
+use muster_core::limits::{NAME_CHARS_MAX, TEXT_CHARS_MAX, V2_PAGE_MAX, VERSION_CHARS_MAX};
+use serde_json::{Map, Value, json};
+
+/// A kind of text: the fields and parameters that hold one, its format, and its limits.
+struct Kind {
+    fields: &'static [&'static str],
+    format: Option<&'static str>,
+    /// Letters of the JSON Schema kind, and the number of them.
+    pattern: Option<&'static str>,
+    chars_max: Option<usize>,
+}
+
+impl Kind {
+    const fn format(fields: &'static [&'static str], format: &'static str) -> Self {
+        Self { fields, format: Some(format), pattern: None, chars_max: None }
+    }
+
+    const fn text(fields: &'static [&'static str], pattern: &'static str, chars_max: usize) -> Self {
+        Self { fields, format: None, pattern: Some(pattern), chars_max: Some(chars_max) }
+    }
+}
+
+/// What [`muster_core::names`] takes for a name: something, and nothing that cannot be seen.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
+const TEXT: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+
+const FLAG: &str = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[01])?$";
+
+const KINDS: [Kind; 14] = [
+    Kind::format(&["user_token"], "user-token"),
+    Kind::format(&["device_token"], "device-token"),
+    Kind::format(&["pairing_token"], "pairing-token"),
+    Kind::format(&["project_key", "destination_project_key"], "project-key"),
+    Kind::format(&["project_name"], "project-name"),
+    Kind::format(&["device_uuid"], "device-uuid"),
+    Kind::format(&["deployment_uuid"], "deployment-uuid"),
+    Kind::format(&["update_flow_uuid", "flow_uuid", "flow_id"], "flow-uuid"),
+    Kind::format(&["destination_group_name"], "group-name"),
+    Kind::format(&["after"], "cursor"),
+    Kind::text(&["name", "group_name", "device_name"], NAME, NAME_CHARS_MAX),
+    Kind::text(&["app_name", "tag_name"], NAME, NAME_CHARS_MAX),
+    Kind::text(&["version"], NAME, VERSION_CHARS_MAX),
+    Kind::text(&["description", "comment", "address"], TEXT, TEXT_CHARS_MAX),
+];
+
+fn kind_of(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.fields.contains(&name))
+}
+
+/// Says of every such field and parameter of the document what it may hold.
+pub(super) fn name(document: &mut Value) {
+    match document {
+        Value::Array(items) => items.iter_mut().for_each(name),
+        Value::Object(map) => {
+            if map.contains_key("in") {
+                parameter(map);
+            }
+            if let Some(Value::Object(properties)) = map.get_mut("properties") {
+                for (field, schema) in properties {
+                    if let Some(kind) = kind_of(field) {
+                        describe(Some(schema), kind);
+                    }
+                }
+            }
+            map.values_mut().for_each(name);
+        }
+        _ => {}
+    }
+}
+
+fn parameter(map: &mut Map<String, Value>) {
+    let named = map.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let ("limit", Some(schema)) = (named.as_str(), map.get_mut("schema")) {
+        schema["minimum"] = json!(1);
+        schema["maximum"] = json!(V2_PAGE_MAX);
+    } else if map.get("schema").is_some_and(|schema| schema["type"] == "boolean") {
+        // A query holds texts only, and clients write a boolean in more than one way.
+        map.insert("schema".to_owned(), json!({ "type": ["boolean", "string"], "pattern": FLAG }));
+    } else if let Some(kind) = kind_of(&named) {
+        describe(map.get_mut("schema"), kind);
+    }
+}
+
+/// Adds to the schema of a text what is known of it, where it does not say so itself.
+fn describe(schema: Option<&mut Value>, kind: &Kind) {
+    let Some(Value::Object(schema)) = schema else { return };
+    let is_text = match schema.get("type") {
+        Some(Value::Array(types)) => types.contains(&json!("string")),
+        Some(name) => name == "string",
+        None => false,
+    };
+    if !is_text {
+        return;
+    }
+    for (key, value) in [
+        ("format", kind.format.map(Value::from)),
+        ("pattern", kind.pattern.map(Value::from)),
+        ("maxLength", kind.chars_max.map(Value::from)),
+    ] {
+        if let Some(value) = value {
+            schema.entry(key).or_insert(value);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The OpenAPI document, made from the handlers themselves, and the page that shows it.
+
+pub mod examples;
+mod formats;
+pub mod page;
+
+use std::sync::LazyLock;
+
+use axum::Json;
+use serde_json::{Value, json};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
+
+/// Adds to the operations what belongs to the document as a whole, the formats of
+/// the words that many calls share, and an example of every operation.
+pub fn document(operations: OpenApi) -> Value {
+    // An `OpenApi` that was made in this program is always JSON.
+    let mut document = serde_json::to_value(described(operations)).unwrap_or_else(|_| json!({}));
+    formats::name(&mut document);
+    examples::put_into(&mut document);
+    document
+}
+
+fn described(mut document: OpenApi) -> OpenApi {
+    document.info = InfoBuilder::new()
+        .title("Muster")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("A fleet of Linux devices: the JFrog Connect REST API (v1 and v2), and Muster's own calls, marked x-muster."))
+        .license(Some(License::new("Apache-2.0")))
+        .build();
+    let components = document.components.take().unwrap_or_else(|| ComponentsBuilder::new().build());
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components = Some(ComponentsBuilder::from(components).security_scheme("access_token", bearer).build());
+    document
+}
+
+/// The OpenAPI document of this server.
+#[utoipa::path(
+    get, path = "/api/openapi.json", operation_id = "GetOpenapi", tag = "Server",
+    responses((status = 200, description = "The document", body = Object)),
+    extensions(("x-muster" = json!(true))),
+)]
+pub async fn get() -> Json<&'static Value> {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(crate::router::openapi_document);
+    Json(&DOCUMENT)
+}

@@ -1,0 +1,94 @@
+//! The examples of the OpenAPI document: each is what a real server was asked and answered.
+
+use std::collections::BTreeMap;
+
+use muster_core::access::Operation;
+use muster_store::testing::Engine;
+use serde_json::{Map, Value, json};
+
+use crate::access::{Cell, Scene, Who, expected};
+use crate::app::TestApp;
+use crate::caller::{Answer, Sent};
+use crate::openapi::assert_published;
+
+/// Longer bodies are no help to a reader.
+const BODY_BYTES_MAX: usize = 8_192;
+
+/// Run twice with `MUSTER_UPDATE_DOCS=1` when it fails: the examples are a part of
+/// the document, which is published by the next run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_published_examples_are_current() {
+    let mut examples = BTreeMap::new();
+    for operation in Operation::ALL.iter().filter(|operation| **operation != Operation::OpenControlLink) {
+        examples.insert(operation.name(), example(*operation).await);
+    }
+    assert_published("examples.json", &(serde_json::to_string_pretty(&examples).unwrap() + "\n"));
+}
+
+/// Asks for the operation as somebody who may, on a server of its own: so an example
+/// does not depend on those before it.
+async fn example(operation: Operation) -> Value {
+    let app = TestApp::start(Engine::Sqlite, |_| ()).await;
+    let who = [Who::Operator, Who::Admin, Who::Device];
+    let who = who.into_iter().find(|who| matches!(expected(operation, *who), Cell::Done(_))).expect("somebody may");
+    let scene = Scene::set(&app).await;
+    let answer = scene.ask(operation, who).await;
+    assert!(answer.status < 400, "{}: {answer:?}", operation.name());
+    let example = json!({
+        "parameters": parameters(operation, &answer.sent),
+        "request": answer.sent.body.as_deref().map_or(Value::Null, |body| body_of(&masked(body))),
+        "status": answer.status,
+        "response": response(&answer),
+    });
+    drop(scene);
+    app.stop().await;
+    example
+}
+
+fn response(answer: &Answer) -> Value {
+    let is_page = answer.headers.contains_key("content-encoding");
+    match answer.text.len() {
+        1..=BODY_BYTES_MAX if !is_page => body_of(&masked(&answer.text)),
+        _ => Value::Null,
+    }
+}
+
+/// Nobody should copy a token from a page, nor a scanner take one for real.
+fn masked(text: &str) -> String {
+    let mut pieces = text.split('"').map(|piece| match piece.split_once('_') {
+        Some((kind @ ("mu" | "ma" | "mp" | "md"), random)) if random.len() == 43 => {
+            format!("{kind}_{}", "0".repeat(43))
+        }
+        _ => piece.to_owned(),
+    });
+    let first = pieces.next().unwrap_or_default();
+    pieces.fold(first, |whole, piece| whole + "\"" + &piece)
+}
+
+/// JSON as such, anything else as a text.
+fn body_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+}
+
+/// The parameters in the path and in the query.
+fn parameters(operation: Operation, sent: &Sent) -> Value {
+    let of_template = operation.path().split('/');
+    let mut found = Map::new();
+    for (name, value) in
+        of_template.zip(sent.url.path_segments().map(|it| [""].into_iter().chain(it)).into_iter().flatten())
+    {
+        if let Some(name) = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            found.insert(name.to_owned(), json!(percent_decoded(value)));
+        }
+    }
+    for (name, value) in sent.url.query_pairs() {
+        found.insert(name.into_owned(), body_of(&value));
+    }
+    Value::Object(found)
+}
+
+fn percent_decoded(text: &str) -> String {
+    let plus_kept = text.replace('+', "%2B");
+    let as_query = format!("http://host/?text={plus_kept}").parse::<reqwest::Url>().unwrap();
+    as_query.query_pairs().next().unwrap().1.into_owned()
+}
