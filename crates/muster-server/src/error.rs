@@ -44,6 +44,12 @@ pub enum OpError {
         /// What stands in the way.
         problem: Invalid,
     },
+    /// The device that asks was deleted.
+    #[error("the device was deleted from its project; stop registering and reporting")]
+    Deleted,
+    /// The device that asks knows the parameters of its project as they were once.
+    #[error("the project's parameters have changed; fetch them again")]
+    ParametersChanged,
     /// Too many calls.
     #[error("too many calls; try again in {} s", whole_seconds(*.0))]
     RateLimited(Duration),

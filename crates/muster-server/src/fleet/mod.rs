@@ -6,4 +6,5 @@ pub mod device_deletion;
 pub mod devices;
 pub mod enrolment;
 pub mod groups;
+pub mod registration;
 pub mod tags;

@@ -34,6 +34,7 @@ mod orders;
 mod schema;
 
 mod access;
+mod agent_api;
 mod bad_input;
 mod deploy_update;
 mod deployment_aborts;
