@@ -72,6 +72,8 @@ pub enum Credential {
     AccessToken,
     /// A pairing token.
     PairingToken,
+    /// A device token in the body (the Agent API), and nothing else.
+    DeviceToken,
     /// The private key of a device.
     DeviceKey,
 }
@@ -157,6 +159,12 @@ operations! {
     DeployUpdate, "POST" "/v2/deploy_update", UserToken, Fleet(Deploy);
     /// The same, the older way.
     DeployUpdateV1, "POST" "/v1/deploy_update", UserToken, Fleet(Deploy);
+    /// Register a device that has no agent.
+    RegisterDevice, "POST" "/v1/agent/register_device", UserToken, Fleet(RegisterAndMoveDevices);
+    /// How often a device without an agent must report.
+    GetProjectParameters, "GET" "/v1/agent/project_parameters", DeviceToken, Bearer;
+    /// A device without an agent says how it is.
+    SendDeviceStatus, "POST" "/v1/agent/device_status", DeviceToken, Bearer;
 
     /// A fleet's devices, page by page.
     ListDevices, "GET" "/api/v2/{project_key}/devices", AccessToken, View;
@@ -166,6 +174,14 @@ operations! {
     PatchDevice, "PATCH" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, Fleet(ModifyDevices);
     /// Move a device into another fleet.
     MoveDevice, "POST" "/api/v2/{project_key}/devices/{device_uuid}/move", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Delete one device.
+    DeleteDevice, "DELETE" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Delete every device that a filter matches.
+    DeleteDevices, "POST" "/api/v2/{project_key}/devices/delete", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// The devices that were deleted from a fleet, page by page.
+    ListDeletedDevices, "GET" "/api/v2/{project_key}/deleted-devices", AccessToken, View;
+    /// Let a deleted device come back.
+    ForgetDeletedDevice, "POST" "/api/v2/{project_key}/deleted-devices/{device_uuid}/forget", AccessToken, Fleet(RegisterAndMoveDevices);
     /// Create update flows from a YAML document.
     CreateUpdateFlows, "POST" "/api/v2/{project_key}/update-flows", AccessToken, Fleet(Deploy);
     /// A fleet's update flows, page by page.

@@ -58,6 +58,7 @@ impl Server {
             reports,
             keepalives: KeepaliveBuffer::default(),
             device_calls: CallLimit::per_minute(config.v1_device_calls_per_minute),
+            agent_calls: CallLimit::per_minute(config.agent_api_calls_per_minute),
             account_calls: CallLimit::per_minute(config.v1_account_calls_per_minute),
             server_id: format!("s-{:016x}", rng.random::<u64>()),
             rng: Mutex::new(rng),

@@ -4,6 +4,7 @@
 //! from one of its methods, as a [`Permitted`] fleet; the operations take nothing
 //! else. What a caller may not see does not exist for it.
 
+pub mod device;
 pub mod rate;
 
 use std::net::IpAddr;

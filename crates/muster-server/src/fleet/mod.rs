@@ -2,9 +2,11 @@
 
 pub mod apps;
 pub mod bootstrap;
+pub mod device_deletion;
 pub mod devices;
 pub mod enrolment;
 pub mod fleets;
 pub mod groups;
+pub mod registration;
 pub mod saved_filters;
 pub mod tags;

@@ -3,8 +3,10 @@
 
 pub mod app_versions;
 pub mod apps;
+pub mod deleted_devices;
 pub mod deployment_devices;
 pub mod deployments;
+pub mod device_deletion;
 pub mod device_list;
 pub mod device_wire;
 pub mod devices;

@@ -45,6 +45,7 @@ impl TestApp {
             database: database.location().clone(),
             v1_device_calls_per_minute: PLENTY,
             v1_account_calls_per_minute: PLENTY,
+            agent_api_calls_per_minute: PLENTY,
             ..ServerConfig::new(data.path().to_owned(), None, ([127, 0, 0, 1], 0).into())
         };
         settings(&mut config);
@@ -149,7 +150,7 @@ impl TestApp {
 
     /// Everything that the keepalives have said so far is stored.
     pub(crate) async fn flush_keepalives(&self) {
-        self.app().keepalives.flush(self.store()).await;
+        muster_server::telemetry::flush(self.app()).await;
     }
 
     /// The account's audit log, oldest first: who, what, to what, and the detail.

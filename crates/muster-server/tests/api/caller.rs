@@ -127,10 +127,10 @@ impl Answer {
         self.json()
     }
 
-    /// Nothing to say: it is done.
+    /// The answer has that status and no body.
     #[track_caller]
-    pub(crate) fn done(&self) {
-        assert_eq!((self.status, self.text.as_str()), (204, ""), "{self:?}");
+    pub(crate) fn empty(&self, status: u16) {
+        assert_eq!((self.status, self.text.as_str()), (status, ""), "{self:?}");
     }
 
     #[track_caller]
@@ -144,6 +144,15 @@ impl Answer {
         let body = self.ok(400);
         let text = body["error_message"].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned();
         assert_eq!(body, json!({ "error_message": text }));
+        text
+    }
+
+    /// The text of an error of the Agent API, whose body must hold nothing else.
+    #[track_caller]
+    pub(crate) fn agent_error(&self, status: u16) -> String {
+        let body = self.ok(status);
+        let text = body["message"].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned();
+        assert_eq!(body, json!({ "error_message": text, "message": text }));
         text
     }
 

@@ -34,6 +34,7 @@ mod orders;
 mod schema;
 
 mod access;
+mod agent_api;
 mod bad_input;
 mod catalogues;
 mod deploy_update;
@@ -43,6 +44,7 @@ mod deployment_runs;
 mod deployments;
 mod device_apps;
 mod device_changes;
+mod device_deletion;
 mod device_moves;
 mod device_state;
 mod device_tags;

@@ -33,6 +33,7 @@ mod audit;
 mod catalogues;
 mod concurrency;
 mod deployments;
+mod device_deletion;
 mod devices;
 mod dispatch;
 mod filter;
