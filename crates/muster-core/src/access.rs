@@ -79,6 +79,8 @@ pub enum Credential {
     Password,
     /// A pairing token.
     PairingToken,
+    /// A device token in the body (the Agent API), and nothing else.
+    DeviceToken,
     /// The private key of a device.
     DeviceKey,
 }
@@ -173,6 +175,12 @@ operations! {
     DeployUpdate, "POST" "/v2/deploy_update", UserToken, Fleet(Deploy);
     /// The same, the older way.
     DeployUpdateV1, "POST" "/v1/deploy_update", UserToken, Fleet(Deploy);
+    /// Register a device that has no agent.
+    RegisterDevice, "POST" "/v1/agent/register_device", UserToken, Fleet(RegisterAndMoveDevices);
+    /// How often a device without an agent must report.
+    GetProjectParameters, "GET" "/v1/agent/project_parameters", DeviceToken, Bearer;
+    /// A device without an agent says how it is.
+    SendDeviceStatus, "POST" "/v1/agent/device_status", DeviceToken, Bearer;
 
     /// A fleet's devices, page by page.
     ListDevices, "GET" "/api/v2/{project_key}/devices", AccessToken, View;

@@ -5,7 +5,7 @@
 //!
 //! Reading order:
 //!
-//! * [`clock`], [`ids`], [`names`], [`token`]: the words;
+//! * [`clock`], [`ids`], [`identifiers`], [`names`], [`token`]: the words;
 //! * [`invalid`], [`wire`]: how a bad word is refused;
 //! * [`limits`]: every bound, named with its unit;
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
@@ -18,6 +18,7 @@ pub mod access;
 pub mod clock;
 pub mod filter;
 pub mod flow;
+pub mod identifiers;
 pub mod ids;
 pub mod invalid;
 pub mod limits;

@@ -20,6 +20,8 @@ pub struct ServerConfig {
     pub database: Location,
     /// Calls a minute that each device token may make on API v1.
     pub v1_device_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each device token may make on the Agent API.
+    pub agent_api_calls_per_minute: NonZeroU32,
     /// Calls a minute that each account token may make on API v1.
     pub v1_account_calls_per_minute: NonZeroU32,
     /// How long a device may stay pending in a deployment.
@@ -33,6 +35,9 @@ pub struct ServerConfig {
 
 /// Calls a minute that each device token may make on API v1: the documented three.
 pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+/// Calls a minute that each device token may make on the Agent API: twice what the
+/// shortest heartbeat of a fleet asks for, and some.
+pub const AGENT_API_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("it is not zero");
 /// Calls a minute that each account token may make on API v1.
 pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("it is not zero");
 
@@ -51,6 +56,7 @@ impl ServerConfig {
             login_attempts_per_minute: LOGIN_ATTEMPTS_PER_MINUTE,
             data,
             v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,
+            agent_api_calls_per_minute: AGENT_API_CALLS_PER_MINUTE,
             v1_account_calls_per_minute: V1_ACCOUNT_CALLS_PER_MINUTE,
             pending_deadline: PENDING_DEADLINE,
         }

@@ -34,6 +34,7 @@ mod orders;
 mod schema;
 
 mod access;
+mod agent_api;
 mod audit_log;
 mod bad_input;
 mod catalogues;

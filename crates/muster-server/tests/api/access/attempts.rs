@@ -88,6 +88,16 @@ impl<'a> Scene<'a> {
             Operation::DeployUpdateV1 => {
                 caller.v1_post("/v1/deploy_update", &self.of_all("flow_id", &json!(self.flow))).await
             }
+            Operation::RegisterDevice => {
+                let body = json!({ "device_identifier": [format!("{who:?}")], "project_name": "Demo fleet" });
+                caller.v1_post("/v1/agent/register_device", &body).await
+            }
+            Operation::GetProjectParameters => {
+                caller.v1_get("/v1/agent/project_parameters", &json!({ "device_token": caller.keys.user })).await
+            }
+            Operation::SendDeviceStatus => {
+                caller.v1_post("/v1/agent/device_status", &json!({ "device_token": caller.keys.user })).await
+            }
             Operation::ListDevices => caller.get("devices").await,
             Operation::GetDevice => caller.get(&format!("devices/{device}")).await,
             Operation::PatchDevice => {

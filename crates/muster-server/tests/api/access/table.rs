@@ -46,6 +46,8 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
         Credential::DeviceKey => Cell::NotWelcome,
         Credential::PairingToken if who == Who::Device => done,
         Credential::PairingToken => Cell::Refused(401),
+        Credential::DeviceToken if who == Who::Device => done,
+        Credential::DeviceToken => Cell::Refused(400),
         Credential::UserToken if is_allowed(operation, who) => done,
         Credential::UserToken => Cell::Refused(400),
         Credential::AccessToken => match who {
@@ -179,6 +181,7 @@ fn needs(operation: Operation) -> String {
         (_, Requirement::OwnerOrAdmin) => "its owner, or an administrator".to_owned(),
         (Credential::PairingToken, _) => "a pairing token".to_owned(),
         (Credential::DeviceKey, _) => "the device's key".to_owned(),
+        (Credential::DeviceToken, _) => "a device token".to_owned(),
         (_, Requirement::Credential) => "a token".to_owned(),
         (_, Requirement::View) => "a role".to_owned(),
         (_, Requirement::Fleet(permission)) => format!("`{}`", permission.as_str()),
