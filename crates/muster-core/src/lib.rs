@@ -11,6 +11,7 @@
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
 //! * [`target`]: how one device goes through one deployment;
+//! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports;
 //! * [`access`]: who may do what.
 
 pub mod access;
@@ -21,7 +22,9 @@ pub mod identifiers;
 pub mod ids;
 pub mod invalid;
 pub mod limits;
+pub mod monitor;
 pub mod names;
 pub mod patch;
 pub mod target;
 pub mod token;
+pub mod tunnel;

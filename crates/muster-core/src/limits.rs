@@ -70,3 +70,18 @@ pub const LINK_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Network addresses, and MAC addresses, that a device may report.
 pub const ADDRESSES_MAX: usize = 32;
+
+/// Capabilities that an agent may announce.
+pub const CAPABILITIES_MAX: usize = 32;
+/// Most values in one call to the data monitor.
+pub const MONITOR_VALUES_MAX: usize = 100;
+/// Values of the data monitor that are kept of each parameter of a device, and that one call shows.
+pub const MONITOR_RECORDS_MAX: u64 = 100;
+/// How long a device may take to open a port tunnel.
+pub const TUNNEL_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a port tunnel lasts, unless the configuration says otherwise.
+pub const TUNNEL_LIFETIME_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
+/// The longest that a port tunnel may last.
+pub const TUNNEL_LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// The newest port tunnels of a fleet, which its list shows.
+pub const LISTED_TUNNELS_MAX: u64 = 1_000;

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use muster_core::limits::PENDING_DEADLINE;
+use muster_core::limits::{PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
 use muster_store::Location;
 
 /// Settings of one server.
@@ -26,6 +26,10 @@ pub struct ServerConfig {
     pub v1_account_calls_per_minute: NonZeroU32,
     /// How long a device may stay pending in a deployment.
     pub pending_deadline: Duration,
+    /// How long a port tunnel lasts; at most [`TUNNEL_LIFETIME_MAX`](muster_core::limits::TUNNEL_LIFETIME_MAX).
+    pub tunnel_lifetime: Duration,
+    /// Below this domain each tunnel has a name of its own.
+    pub tunnel_domain: String,
 }
 
 /// Calls a minute that each device token may make on API v1: the documented three.
@@ -35,6 +39,9 @@ pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("th
 pub const AGENT_API_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("it is not zero");
 /// Calls a minute that each account token may make on API v1.
 pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("it is not zero");
+
+/// The domain of tunnels, unless the operator has one.
+pub const TUNNEL_DOMAIN: &str = "forwarding.localhost";
 
 impl ServerConfig {
     /// The defaults, for that data folder and address.
@@ -47,6 +54,8 @@ impl ServerConfig {
             agent_api_calls_per_minute: AGENT_API_CALLS_PER_MINUTE,
             v1_account_calls_per_minute: V1_ACCOUNT_CALLS_PER_MINUTE,
             pending_deadline: PENDING_DEADLINE,
+            tunnel_lifetime: TUNNEL_LIFETIME_DEFAULT,
+            tunnel_domain: TUNNEL_DOMAIN.to_owned(),
         }
     }
 }

@@ -24,6 +24,8 @@ pub mod filter;
 pub mod fleets;
 pub mod flows;
 mod migrations;
+pub mod monitor;
+pub mod port_tunnels;
 pub mod presence;
 mod printable;
 pub mod tags;

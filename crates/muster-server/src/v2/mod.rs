@@ -7,9 +7,12 @@ pub mod deployment_devices;
 pub mod deployments;
 pub mod device_deletion;
 pub mod device_list;
+pub mod device_logs;
 pub mod device_wire;
 pub mod devices;
 pub mod groups;
+pub mod monitor;
+pub mod port_tunnels;
 pub mod update_flows;
 pub mod wire;
 

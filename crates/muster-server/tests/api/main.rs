@@ -35,6 +35,7 @@ mod schema;
 
 mod access;
 mod agent_api;
+mod app_monitor;
 mod bad_input;
 mod deploy_update;
 mod deployment_aborts;
@@ -55,6 +56,7 @@ mod filters;
 mod links;
 mod openapi;
 mod pages;
+mod port_tunnels;
 mod rate_limits;
 mod server;
 mod update_flows;
