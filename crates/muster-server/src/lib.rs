@@ -3,7 +3,7 @@
 //! Each HTTP face is a folder that translates and nothing else: [`v1`], [`v2`],
 //! [`link`]. Behind the faces stands one set of operations that knows no HTTP:
 //! [`access`] (who may), [`fleet`] (devices, tags, apps, groups), [`deploy`]
-//! (flows, deployments, the engine), [`remote`] (tunnels, files of devices),
+//! (flows, deployments, the engine), [`remote`] (tunnels, files that devices are asked for),
 //! [`telemetry`] (keepalives, the data monitor). Two faces that do
 //! the same thing call the same operation.
 //!
