@@ -23,6 +23,8 @@ fn v1() -> OpenApiRouter<App> {
         .routes(routes!(v1::update_trigger::set))
         .routes(routes!(v1::deploy_update::deploy))
         .routes(routes!(v1::deploy_update::deploy_the_older_way))
+        .routes(routes!(v1::app_monitor::send))
+        .routes(routes!(v1::app_monitor::details))
 }
 
 /// The Agent API of Connect, for devices without an agent.
@@ -39,6 +41,12 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::device_list::list))
         .routes(routes!(v2::devices::get, v2::devices::patch, v2::device_deletion::delete))
         .routes(routes!(v2::device_deletion::delete_many))
+        .routes(routes!(v2::device_logs::request))
+        .routes(routes!(v2::port_tunnels::create, v2::port_tunnels::list))
+        .routes(routes!(v2::port_tunnels::get, v2::port_tunnels::delete))
+        .routes(routes!(v2::monitor::send))
+        .routes(routes!(v2::monitor::create, v2::monitor::list))
+        .routes(routes!(v2::monitor::delete))
         .routes(routes!(v2::deleted_devices::list))
         .routes(routes!(v2::deleted_devices::forget))
         .routes(routes!(v2::devices::move_to))

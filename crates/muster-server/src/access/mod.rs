@@ -238,6 +238,11 @@ impl Permitted {
         &self.caller
     }
 
+    /// Where the request came from.
+    pub fn source_ip(&self) -> &str {
+        &self.caller.source_ip
+    }
+
     /// The audit log's name for who acts.
     pub fn actor(&self) -> String {
         self.caller.actor()

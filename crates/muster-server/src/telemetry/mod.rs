@@ -1,6 +1,7 @@
 //! What devices say of themselves again and again: gathered, and stored many at a time.
 
 pub mod buffer;
+pub mod monitor;
 pub mod status;
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! the words of its documents. Translates, and nothing else.
 
 pub mod agent_api;
+pub mod app_monitor;
 pub mod deploy_update;
 pub mod device_apps;
 pub mod device_state;

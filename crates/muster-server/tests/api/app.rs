@@ -142,6 +142,7 @@ impl TestApp {
     pub(crate) async fn wait(&self, duration: Duration) {
         self.app().clock().advance(duration);
         engine::expire(self.store()).await.unwrap();
+        muster_server::remote::tunnels::expire(self.app()).await.unwrap();
         self.reconcile().await;
     }
 

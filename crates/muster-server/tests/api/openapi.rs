@@ -26,6 +26,8 @@ const CONNECT: &[Operation] = &[
     Operation::SetUpdateTrigger,
     Operation::DeployUpdate,
     Operation::DeployUpdateV1,
+    Operation::SendAppMonitor,
+    Operation::GetAppMonitorDetails,
     Operation::RegisterDevice,
     Operation::GetProjectParameters,
     Operation::SendDeviceStatus,
@@ -43,6 +45,12 @@ const CONNECT: &[Operation] = &[
     Operation::GetDeploymentDevice,
     Operation::AbortDeployment,
     Operation::AbortDeploymentDevice,
+    Operation::RequestDeviceLogs,
+    Operation::CreatePortTunnel,
+    Operation::ListPortTunnels,
+    Operation::GetPortTunnel,
+    Operation::DeletePortTunnel,
+    Operation::SendMonitor,
 ];
 
 /// A page of `docs/` must hold exactly this; with `MUSTER_UPDATE_DOCS=1` it is written.

@@ -1,10 +1,10 @@
 //! Devices without an agent, what agents can do, and what devices send beside
-//! their keepalives: values of the data monitor and files. And port tunnels.
+//! their keepalives: values of the data monitor. And port tunnels.
 
 use sea_orm_migration::prelude::*;
 
 use super::columns::{cascade, id, index, moment, reference, table, text, unique};
-use crate::entities::{app_parameters, app_records, device_files, devices, fleets, port_tunnels};
+use crate::entities::{app_parameters, app_records, devices, fleets, port_tunnels};
 
 #[derive(DeriveMigrationName)]
 pub(super) struct Migration;
@@ -41,7 +41,6 @@ fn device_columns() -> [ColumnDef; 3] {
 fn tables() -> Vec<TableCreateStatement> {
     use app_parameters::Column as P;
     use app_records::Column as R;
-    use device_files::Column as F;
     let (device, fleet) = ((devices::Entity, devices::Column::Id), (fleets::Entity, fleets::Column::Id));
     vec![
         table(app_parameters::Entity)
@@ -59,15 +58,6 @@ fn tables() -> Vec<TableCreateStatement> {
             .col(moment(R::At))
             .foreign_key(&mut cascade((app_records::Entity, R::DeviceId), device))
             .foreign_key(&mut cascade((app_records::Entity, R::ParameterId), (app_parameters::Entity, P::Id)))
-            .take(),
-        table(device_files::Entity)
-            .col(id(F::Id))
-            .col(reference(F::DeviceId))
-            .col(text(F::Name))
-            .col(text(F::StoredAs))
-            .col(reference(F::SizeBytes))
-            .col(moment(F::UploadedAt))
-            .foreign_key(&mut cascade((device_files::Entity, F::DeviceId), device))
             .take(),
         tunnel_table(),
     ]
@@ -99,7 +89,6 @@ fn tunnel_table() -> TableCreateStatement {
 
 fn indexes() -> Vec<IndexCreateStatement> {
     use app_records::Column as R;
-    use device_files::Column as F;
     use port_tunnels::Column as T;
     vec![
         unique(
@@ -109,8 +98,6 @@ fn indexes() -> Vec<IndexCreateStatement> {
         ),
         index("app_records_device", app_records::Entity, [R::DeviceId, R::Id]),
         index("app_records_parameter", app_records::Entity, [R::ParameterId, R::DeviceId, R::Id]),
-        unique("device_files_name", device_files::Entity, [F::DeviceId, F::Name]),
-        unique("device_files_stored", device_files::Entity, [F::StoredAs]),
         unique("port_tunnels_uuid", port_tunnels::Entity, [T::Uuid]),
         index("port_tunnels_fleet", port_tunnels::Entity, [T::FleetId, T::Id]),
         index("port_tunnels_device", port_tunnels::Entity, [T::DeviceId]),
