@@ -29,11 +29,13 @@ async fn the_published_examples_are_current() {
 /// does not depend on those before it.
 async fn example(operation: Operation) -> Value {
     let app = TestApp::start(Engine::Sqlite, |_| ()).await;
-    let who = [Who::Operator, Who::Admin, Who::Device];
-    let who = who.into_iter().find(|who| matches!(expected(operation, *who), Cell::Done(_))).expect("somebody may");
+    let callers = [Who::Operator, Who::Admin, Who::Device];
+    // What no device can do yet is refused to everybody.
+    let may = callers.into_iter().find(|who| matches!(expected(operation, *who), Cell::Done(_)));
+    let who = may.unwrap_or(Who::Operator);
     let scene = Scene::set(&app).await;
     let answer = scene.ask(operation, who).await;
-    assert!(answer.status < 400, "{}: {answer:?}", operation.name());
+    assert!(answer.status < 400 || may.is_none(), "{}: {answer:?}", operation.name());
     let example = json!({
         "parameters": parameters(operation, &answer.sent),
         "request": answer.sent.body.as_deref().map_or(Value::Null, |body| body_of(&masked(body))),

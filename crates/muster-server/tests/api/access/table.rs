@@ -76,7 +76,7 @@ fn expected_of_account(operation: Operation, who: Who, done: Cell) -> Cell {
         (_, Who::Anon | Who::Device) => Cell::Refused(401),
         (_, Who::Stranger) if is_named => Cell::Refused(404),
         (_, Who::Stranger | Who::Admin) => done,
-        (Requirement::View, Who::Neighbour) => Cell::Refused(404),
+        (_, Who::Neighbour) if operation.path().contains("{project_key}") => Cell::Refused(404),
         (Requirement::OwnerOrAdmin, Who::Operator) => done,
         (Requirement::OwnerOrAdmin, _) => Cell::Refused(404),
         (Requirement::Admin, _) | (Requirement::AnyFleet(_), Who::Viewer) => Cell::Refused(403),
