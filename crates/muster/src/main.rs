@@ -10,6 +10,7 @@ macro_rules! say {
 }
 
 mod admin;
+mod client;
 mod quickstart;
 mod serve;
 mod settings;
@@ -38,6 +39,8 @@ enum Command {
     Quickstart(quickstart::QuickstartArgs),
     /// Work on the data of a server, beside it or while it is down
     Admin(admin::AdminArgs),
+    #[command(flatten)]
+    Client(client::ClientCommand),
     /// The agent of a device, as in muster-agent
     #[command(hide = true)]
     Agent(AgentCli),
@@ -60,6 +63,7 @@ fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Admin(args) => admin::run(args),
+        Command::Client(command) => Ok(client::run(command, Program::command())),
         Command::Agent(cli) => muster_agent::cli::main_with(cli, agent_env()?),
     }
 }
