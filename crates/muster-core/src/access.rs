@@ -162,6 +162,14 @@ operations! {
     PatchDevice, "PATCH" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, Fleet(ModifyDevices);
     /// Move a device into another fleet.
     MoveDevice, "POST" "/api/v2/{project_key}/devices/{device_uuid}/move", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Delete one device.
+    DeleteDevice, "DELETE" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Delete every device that a filter matches.
+    DeleteDevices, "POST" "/api/v2/{project_key}/devices/delete", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// The devices that were deleted from a fleet, page by page.
+    ListDeletedDevices, "GET" "/api/v2/{project_key}/deleted-devices", AccessToken, View;
+    /// Let a deleted device come back.
+    ForgetDeletedDevice, "POST" "/api/v2/{project_key}/deleted-devices/{device_uuid}/forget", AccessToken, Fleet(RegisterAndMoveDevices);
     /// Create update flows from a YAML document.
     CreateUpdateFlows, "POST" "/api/v2/{project_key}/update-flows", AccessToken, Fleet(Deploy);
     /// A fleet's update flows, page by page.

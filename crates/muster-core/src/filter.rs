@@ -70,7 +70,7 @@ pub enum Rule {
 }
 
 /// A device filter as both APIs send it, apart from v1's `project`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireDeviceFilter {
@@ -92,7 +92,7 @@ pub struct WireName {
 }
 
 /// One condition as both APIs send it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireFilter {
@@ -104,8 +104,10 @@ pub struct WireFilter {
     /// What is compared with.
     pub value: String,
     /// Only with `app`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub app_version: Option<String>,
     /// Only with `deployment`, and required there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<String>,
 }
 

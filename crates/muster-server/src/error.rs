@@ -36,6 +36,14 @@ pub enum OpError {
     /// The name is taken.
     #[error("{0}")]
     Conflict(Invalid),
+    /// What is asked for stands in the way of itself at the moment; the code says how.
+    #[error("{problem}")]
+    NotNow {
+        /// A stable word for programs; listed in `docs/api.md`.
+        code: &'static str,
+        /// What stands in the way.
+        problem: Invalid,
+    },
     /// Too many calls.
     #[error("too many calls; try again in {} s", whole_seconds(*.0))]
     RateLimited(Duration),

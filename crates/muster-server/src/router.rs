@@ -29,7 +29,10 @@ fn v1() -> OpenApiRouter<App> {
 fn v2() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(v2::device_list::list))
-        .routes(routes!(v2::devices::get, v2::devices::patch))
+        .routes(routes!(v2::devices::get, v2::devices::patch, v2::device_deletion::delete))
+        .routes(routes!(v2::device_deletion::delete_many))
+        .routes(routes!(v2::deleted_devices::list))
+        .routes(routes!(v2::deleted_devices::forget))
         .routes(routes!(v2::devices::move_to))
         .routes(routes!(v2::update_flows::create, v2::update_flows::list))
         .routes(routes!(v2::update_flows::get))

@@ -172,6 +172,13 @@ impl Matching {
         self
     }
 
+    /// Narrows to one device.
+    #[must_use]
+    pub fn only(mut self, device_id: RowId) -> Self {
+        self.conditions.push(Resolved { not: false, rule: ResolvedRule::Device(device_id) });
+        self
+    }
+
     /// Whether the answer changes when a deployment is made.
     pub(crate) fn asks_for_newest(&self) -> bool {
         self.conditions.iter().any(|condition| matches!(condition.rule, ResolvedRule::UpdateStatus(_)))

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod db;
 pub mod deployments;
 mod device_changes;
+pub mod device_deletion;
 pub mod devices;
 pub mod dispatch;
 mod entities;

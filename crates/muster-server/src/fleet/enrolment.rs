@@ -31,7 +31,10 @@ pub async fn enroll(app: &App, request: &EnrollRequest, source_ip: IpAddr) -> Re
         let device = match known {
             Some(device) if device.account_id == fleet.account_id => device,
             Some(_) => return Err(Invalid::new("public_key", "is enrolled elsewhere").into()),
-            None => new_device(&tx, &fleet, &token, request).await?,
+            None => {
+                refuse_deleted(&tx, &fleet, request.public_key.as_str(), "public_key").await?;
+                new_device(&tx, &fleet, &token, request).await?
+            }
         };
         let device_token = device_token(&tx, &device).await?;
         tx.audit(&event(&fleet, &device, source_ip)).await?;
@@ -53,6 +56,18 @@ async fn pairing(tx: &Tx, request: &EnrollRequest) -> Result<(Token, Fleet), Wor
         None => None,
     };
     Ok((token, fleet.ok_or_else(refused)?))
+}
+
+/// A device that was deleted comes back only when a person has let it.
+async fn refuse_deleted(tx: &Tx, fleet: &Fleet, public_key: &str, field: &str) -> Result<(), WorkError> {
+    match tx.find_deleted_device_by_key(fleet.account_id, public_key).await? {
+        Some(device) => {
+            let problem =
+                format!("is that of the device {}, which was deleted; let it be forgotten first", device.uuid);
+            Err(Invalid::new(field, problem).into())
+        }
+        None => Ok(()),
+    }
 }
 
 async fn new_device(tx: &Tx, fleet: &Fleet, token: &Token, request: &EnrollRequest) -> Result<Device, WorkError> {

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod bootstrap;
+pub mod device_deletion;
 pub mod devices;
 pub mod enrolment;
 pub mod groups;

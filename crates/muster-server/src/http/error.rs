@@ -72,7 +72,7 @@ impl ApiError {
                 OpError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
                 OpError::Forbidden(_) | OpError::NotAdmin => StatusCode::FORBIDDEN,
                 OpError::NotFound { .. } => StatusCode::NOT_FOUND,
-                OpError::Conflict(_) => StatusCode::CONFLICT,
+                OpError::Conflict(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
                 OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
                 OpError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 OpError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -94,6 +94,7 @@ impl ApiError {
                 OpError::Forbidden(_) | OpError::NotAdmin => "forbidden",
                 OpError::NotFound { .. } => "not_found",
                 OpError::Conflict(_) => "conflict",
+                OpError::NotNow { code, .. } => code,
                 OpError::RateLimited(_) => "rate_limited",
                 OpError::Unavailable => "unavailable",
                 OpError::Internal(_) => "internal",
@@ -188,7 +189,8 @@ fn v1(error: &ApiError) -> Response {
             | OpError::Forbidden(_)
             | OpError::NotAdmin
             | OpError::NotFound { .. }
-            | OpError::Conflict(_),
+            | OpError::Conflict(_)
+            | OpError::NotNow { .. },
         ) => StatusCode::BAD_REQUEST,
         other => other.status(),
     };

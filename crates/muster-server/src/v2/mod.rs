@@ -2,8 +2,10 @@
 //! the fleet's key in the path, cursors. Translates, and nothing else.
 
 pub mod apps;
+pub mod deleted_devices;
 pub mod deployment_devices;
 pub mod deployments;
+pub mod device_deletion;
 pub mod device_list;
 pub mod device_wire;
 pub mod devices;

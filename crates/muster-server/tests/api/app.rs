@@ -149,7 +149,7 @@ impl TestApp {
 
     /// Everything that the keepalives have said so far is stored.
     pub(crate) async fn flush_keepalives(&self) {
-        self.app().keepalives.flush(self.store()).await;
+        muster_server::telemetry::flush(self.app()).await;
     }
 
     /// The account's audit log, oldest first: who, what, to what, and the detail.

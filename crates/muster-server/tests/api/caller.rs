@@ -36,6 +36,10 @@ impl<'a> Caller<'a> {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
         answer(self.request(Method::PATCH, path).json(body)).await
     }
@@ -117,6 +121,12 @@ impl Answer {
     pub(crate) fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
+    }
+
+    /// The answer has that status and no body.
+    #[track_caller]
+    pub(crate) fn empty(&self, status: u16) {
+        assert_eq!((self.status, self.text.as_str()), (status, ""), "{self:?}");
     }
 
     #[track_caller]

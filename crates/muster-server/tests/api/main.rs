@@ -42,6 +42,7 @@ mod deployment_runs;
 mod deployments;
 mod device_apps;
 mod device_changes;
+mod device_deletion;
 mod device_moves;
 mod device_state;
 mod device_tags;

@@ -16,7 +16,11 @@ use crate::schema::Schemas;
 on_both_engines!(what_enriches_an_answer_is_documented, the_reference_page_needs_no_other_host);
 
 /// Muster's own calls; all others are those of the Connect API.
-const OWN: [Operation; 8] = [
+const OWN: &[Operation] = &[
+    Operation::DeleteDevice,
+    Operation::DeleteDevices,
+    Operation::ListDeletedDevices,
+    Operation::ForgetDeletedDevice,
     Operation::CreateGroup,
     Operation::CreateApp,
     Operation::EnrollDevice,

@@ -5,6 +5,8 @@ pub(crate) mod accounts;
 pub(crate) mod app_versions;
 pub(crate) mod apps;
 pub(crate) mod audit_events;
+pub(crate) mod deleted_device_tokens;
+pub(crate) mod deleted_devices;
 pub(crate) mod deployments;
 pub(crate) mod device_apps;
 pub(crate) mod device_presence;

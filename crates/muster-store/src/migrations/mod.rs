@@ -3,7 +3,9 @@
 
 use sea_orm_migration::prelude::*;
 
+mod columns;
 mod m0001_first_tables;
+mod m0004_device_deletion;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -11,6 +13,6 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first_tables::Migration)]
+        vec![Box::new(m0001_first_tables::Migration), Box::new(m0004_device_deletion::Migration)]
     }
 }

@@ -32,6 +32,7 @@ mod apps;
 mod audit;
 mod concurrency;
 mod deployments;
+mod device_deletion;
 mod devices;
 mod dispatch;
 mod filter;

@@ -79,12 +79,23 @@ impl Crowd {
         let plans = self.plans(work).await;
         assert!(!plans.is_empty());
         for plan in plans {
-            for table in ["devices", "device_tags", "device_apps", "device_presence", "targets", "tokens"] {
+            for table in BIG_TABLES {
                 assert!(!is_walked(&plan, table), "{what} walks {table}:\n{plan}");
             }
         }
     }
 }
+
+const BIG_TABLES: [&str; 8] = [
+    "devices",
+    "device_tags",
+    "device_apps",
+    "device_presence",
+    "targets",
+    "tokens",
+    "deleted_devices",
+    "deleted_device_tokens",
+];
 
 /// PostgreSQL may choose to walk a table that is small or of which most is asked
 /// for; forbidden to, it must find an index.
@@ -227,6 +238,18 @@ async fn bulk_changes_walk_no_big_table(db: TestDatabase) {
             tx.insert_deployment(&house.deployment(), &labelled).await?;
             tx.remove_app_matching(crowd.label, &labelled).await?;
             tx.untag_matching(crowd.label, &labelled).await.map(drop)
+        })
+        .await;
+    let common = house.matching(&[(false, Rule::Tag(tag("common")))]).await;
+    crowd
+        .assert_indexed("a deletion", async |tx| {
+            tx.linked_matching(&common, "a").await?;
+            tx.delete_matching(&common).await?;
+            tx.deleted_devices_page(house.fleet.id, None, 100).await?;
+            tx.deleted_devices_count(house.fleet.id).await?;
+            tx.find_deleted_device(&"d-0000-0000".parse()?).await?;
+            tx.find_deleted_device_by_key(house.account, "key").await?;
+            tx.find_deleted_device_by_token(&Secret::received("md_x")).await.map(drop)
         })
         .await;
 }

@@ -91,6 +91,17 @@ impl<'a> Scene<'a> {
                 caller.patch(&format!("devices/{device}"), &operations).await
             }
             Operation::MoveDevice => self.move_away(&caller).await,
+            Operation::DeleteDevice => {
+                let device = SimulatedDevice::enroll(self.app, "to be deleted").await;
+                caller.delete(&format!("devices/{}", device.uuid)).await
+            }
+            Operation::DeleteDevices => self.delete_many(&caller).await,
+            Operation::ListDeletedDevices => caller.get("deleted-devices").await,
+            Operation::ForgetDeletedDevice => {
+                let device = SimulatedDevice::enroll(self.app, "to be forgotten").await;
+                self.app.admin().delete(&format!("devices/{}", device.uuid)).await.empty(204);
+                caller.post(&format!("deleted-devices/{}/forget", device.uuid), &json!({})).await
+            }
             Operation::CreateUpdateFlows => caller.post_yaml("update-flows", FLOW).await,
             Operation::ListUpdateFlows => caller.get("update-flows").await,
             Operation::GetUpdateFlow => caller.get(&format!("update-flows/{}", self.flow)).await,
@@ -133,6 +144,13 @@ impl<'a> Scene<'a> {
         let device = SimulatedDevice::enroll(self.app, "to be moved").await;
         let to = json!({ "destination_project_key": "second", "destination_group_name": "Test" });
         caller.post(&format!("devices/{}/move", device.uuid), &to).await
+    }
+
+    /// Deletes a device of its own, for the same reason.
+    async fn delete_many(&self, caller: &Caller<'_>) -> Answer {
+        let device = SimulatedDevice::enroll(self.app, "to be deleted").await;
+        let filter = json!({ "filters": [{ "type": "specific_device", "operand": "is", "value": device.uuid }] });
+        caller.post("devices/delete", &json!({ "device_filter": filter, "expected_count": 1 })).await
     }
 
     /// With the pairing token of those who hold one, and with a token of another kind by everyone else.
