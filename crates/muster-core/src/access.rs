@@ -85,6 +85,10 @@ pub enum Requirement {
     View,
     /// A role with this permission.
     Fleet(Permission),
+    /// Any user of the account: what all its fleets share.
+    Account,
+    /// A role with this permission in any fleet of the account.
+    AnyFleet(Permission),
     /// An administrator of the account.
     Admin,
 }
@@ -132,7 +136,7 @@ macro_rules! operations {
 }
 
 use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices};
-use Requirement::{Credential as Bearer, Fleet, View};
+use Requirement::{Account, Admin, AnyFleet, Credential as Bearer, Fleet, View};
 
 operations! {
     /// Take a tag off every device that a filter matches.
@@ -190,10 +194,69 @@ operations! {
     AbortDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/abort", AccessToken, Fleet(Deploy);
     /// Abort a deployment on one device.
     AbortDeploymentDevice, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}/abort", AccessToken, Fleet(Deploy);
+
+    /// The fleets that the caller sees, page by page.
+    ListFleets, "GET" "/api/v2/account/fleets", AccessToken, Account;
+    /// Create a fleet with its first groups.
+    CreateFleet, "POST" "/api/v2/account/fleets", AccessToken, Admin;
+    /// One fleet.
+    GetFleet, "GET" "/api/v2/account/fleets/{project_key}", AccessToken, View;
+    /// Change the name or the heartbeat of a fleet.
+    PatchFleet, "PATCH" "/api/v2/account/fleets/{project_key}", AccessToken, Admin;
+    /// Delete a fleet, and its devices where that is asked for.
+    DeleteFleet, "DELETE" "/api/v2/account/fleets/{project_key}", AccessToken, Admin;
+    /// A fleet's groups, page by page.
+    ListGroups, "GET" "/api/v2/{project_key}/groups", AccessToken, View;
     /// Create a group in a fleet.
     CreateGroup, "POST" "/api/v2/{project_key}/groups", AccessToken, Fleet(ManageGroups);
+    /// One group.
+    GetGroup, "GET" "/api/v2/{project_key}/groups/{group_name}", AccessToken, View;
+    /// Rename a group.
+    PatchGroup, "PATCH" "/api/v2/{project_key}/groups/{group_name}", AccessToken, Fleet(ManageGroups);
+    /// Delete a group. What is done to its devices needs, beside this, what it needs by
+    /// itself: to move them `modify_devices`, to delete them `register_and_move_devices`.
+    DeleteGroup, "DELETE" "/api/v2/{project_key}/groups/{group_name}", AccessToken, Fleet(ManageGroups);
     /// Create an app in the account.
     CreateApp, "POST" "/api/v2/{project_key}/apps", AccessToken, Fleet(ModifyDevices);
+    /// The account's apps, page by page.
+    ListApps, "GET" "/api/v2/account/apps", AccessToken, Account;
+    /// Create an app in the account, without naming a fleet.
+    CreateAccountApp, "POST" "/api/v2/account/apps", AccessToken, AnyFleet(ModifyDevices);
+    /// One app.
+    GetApp, "GET" "/api/v2/account/apps/{app_name}", AccessToken, Account;
+    /// Rename an app.
+    PatchApp, "PATCH" "/api/v2/account/apps/{app_name}", AccessToken, Admin;
+    /// Delete an app from the catalogue, and from devices where that is asked for.
+    DeleteApp, "DELETE" "/api/v2/account/apps/{app_name}", AccessToken, Admin;
+    /// The known versions of an app, page by page.
+    ListAppVersions, "GET" "/api/v2/account/apps/{app_name}/versions", AccessToken, Account;
+    /// Make a version of an app known.
+    CreateAppVersion, "POST" "/api/v2/account/apps/{app_name}/versions", AccessToken, AnyFleet(ModifyDevices);
+    /// Delete a version of an app from the catalogue, and from devices where that is asked for.
+    DeleteAppVersion, "DELETE" "/api/v2/account/apps/{app_name}/versions/{version}", AccessToken, Admin;
+    /// The account's tags, page by page.
+    ListTags, "GET" "/api/v2/account/tags", AccessToken, Account;
+    /// Create a tag in the account.
+    CreateTag, "POST" "/api/v2/account/tags", AccessToken, AnyFleet(ModifyDevices);
+    /// One tag.
+    GetTag, "GET" "/api/v2/account/tags/{tag_name}", AccessToken, Account;
+    /// Rename a tag; devices keep it.
+    PatchTag, "PATCH" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
+    /// Delete a tag from the catalogue and from every device of the account.
+    DeleteTag, "DELETE" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
+    /// A fleet's saved device filters, page by page.
+    ListFilters, "GET" "/api/v2/{project_key}/filters", AccessToken, View;
+    /// Save a device filter. Needs `deploy`: a saved filter says where updates go, so
+    /// whoever may not send them may not change it under those who do.
+    CreateFilter, "POST" "/api/v2/{project_key}/filters", AccessToken, Fleet(Deploy);
+    /// What a device filter matches, and what a deployment to it would do.
+    DryRunFilter, "POST" "/api/v2/{project_key}/filters/dry-run", AccessToken, View;
+    /// One saved device filter.
+    GetFilter, "GET" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, View;
+    /// Replace a saved device filter.
+    ReplaceFilter, "PUT" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, Fleet(Deploy);
+    /// Delete a saved device filter.
+    DeleteFilter, "DELETE" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, Fleet(Deploy);
 
     /// Enrol a device with a pairing token.
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;

@@ -11,6 +11,7 @@ use crate::invalid::{Invalid, quoted};
 use crate::limits::FILTER_ITEMS_MAX;
 use crate::names::{AppName, GroupName, TagName, Version};
 use crate::target::TargetStatus;
+use crate::wire::objects;
 
 /// Which devices of one fleet are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,10 +76,10 @@ pub enum Rule {
 #[serde(deny_unknown_fields)]
 pub struct WireDeviceFilter {
     /// `[{"name": …}]`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     pub groups: Vec<WireName>,
     /// The conditions.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     pub filters: Vec<WireFilter>,
 }
 

@@ -6,7 +6,7 @@
 //! Reading order:
 //!
 //! * [`clock`], [`ids`], [`names`], [`token`]: the words;
-//! * [`invalid`]: how a bad word is refused;
+//! * [`invalid`], [`wire`]: how a bad word is refused;
 //! * [`limits`]: every bound, named with its unit;
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
@@ -24,3 +24,4 @@ pub mod names;
 pub mod patch;
 pub mod target;
 pub mod token;
+pub mod wire;

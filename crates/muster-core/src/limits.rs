@@ -18,6 +18,11 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const FILTER_ITEMS_MAX: usize = 100;
 /// Most operations in one PATCH, and most tags or apps in one operation.
 pub const PATCH_ITEMS_MAX: usize = 1_000;
+/// Most tags and apps in all operations of one PATCH together: each is a statement or
+/// two of one transaction, for which every other writer of a SQLite database waits.
+pub const PATCH_ITEMS_TOTAL_MAX: usize = 2_000;
+/// How many of the matching devices a dry run of a device filter shows.
+pub const DRY_RUN_SAMPLE: u64 = 20;
 
 /// Page of API v1 when the caller names none.
 pub const V1_PAGE_DEFAULT: u64 = 20;
@@ -61,6 +66,8 @@ pub const ABORT_DEADLINE: Duration = Duration::from_secs(60 * 60);
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
 /// The shortest time between two keepalives that a fleet may ask for.
 pub const HEARTBEAT_MIN: Duration = Duration::from_secs(5);
+/// The longest time between two keepalives that a fleet may ask for.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
 /// A device is offline when this many heartbeats have been missed.
 pub const HEARTBEATS_MISSED_MAX: u32 = 3;
 

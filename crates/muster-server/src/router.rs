@@ -42,8 +42,20 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::deployment_devices::get))
         .routes(routes!(v2::deployments::abort))
         .routes(routes!(v2::deployment_devices::abort))
-        .routes(routes!(v2::groups::create))
+        .routes(routes!(v2::fleets::list, v2::fleets::create))
+        .routes(routes!(v2::fleets::get, v2::fleets::patch, v2::fleets::delete))
+        .routes(routes!(v2::groups::list, v2::groups::create))
+        .routes(routes!(v2::groups::get, v2::groups::patch, v2::groups::delete))
         .routes(routes!(v2::apps::create))
+        .routes(routes!(v2::apps::list, v2::apps::create_in_account))
+        .routes(routes!(v2::apps::get, v2::apps::patch, v2::apps::delete))
+        .routes(routes!(v2::app_versions::list, v2::app_versions::create))
+        .routes(routes!(v2::app_versions::delete))
+        .routes(routes!(v2::saved_filters::list, v2::saved_filters::create))
+        .routes(routes!(v2::saved_filters::get, v2::saved_filters::replace, v2::saved_filters::delete))
+        .routes(routes!(v2::filter_dry_run::run))
+        .routes(routes!(v2::tags::list, v2::tags::create))
+        .routes(routes!(v2::tags::get, v2::tags::patch, v2::tags::delete))
 }
 
 /// What devices speak to, and what watches the server.

@@ -23,9 +23,12 @@ pub mod error;
 pub mod filter;
 pub mod fleets;
 pub mod flows;
+pub mod groups;
 mod migrations;
+mod page;
 pub mod presence;
 mod printable;
+pub mod saved_filters;
 pub mod tags;
 pub mod targets;
 #[cfg(feature = "testing")]

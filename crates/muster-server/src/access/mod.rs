@@ -33,6 +33,16 @@ pub struct Permitted {
     caller: Caller,
     operation: Operation,
     fleet: Fleet,
+    held: Vec<Permission>,
+}
+
+/// The account of a caller, whose catalogues it may act on, for one operation.
+#[derive(Clone, Debug)]
+pub struct PermittedAccount {
+    caller: Caller,
+    operation: Operation,
+    /// The fleet by which it was asked for, where the path names one.
+    fleet_id: Option<RowId>,
 }
 
 impl Caller {
@@ -52,6 +62,11 @@ impl Caller {
     /// The account that the caller belongs to.
     pub fn account_id(&self) -> RowId {
         self.user.account_id
+    }
+
+    /// The user who asks.
+    pub fn user(&self) -> &User {
+        &self.user
     }
 
     /// The row of the token that the caller bears.
@@ -98,6 +113,21 @@ impl Caller {
         self.permitted(db, operation, fleet, unknown).await
     }
 
+    /// The caller's own account, for `operation`.
+    pub async fn account<C: ConnectionTrait>(&self, db: &Db<C>, operation: Operation) -> Result<PermittedAccount> {
+        match operation.requirement() {
+            Requirement::AnyFleet(needed) if !self.holds_anywhere(db, needed).await? => {
+                Err(OpError::ForbiddenAnywhere(needed))
+            }
+            Requirement::Admin if !self.user.is_admin => Err(OpError::NotAdmin),
+            _ => Ok(PermittedAccount { caller: self.clone(), operation, fleet_id: None }),
+        }
+    }
+
+    async fn holds_anywhere<C: ConnectionTrait>(&self, db: &Db<C>, permission: Permission) -> Result<bool> {
+        Ok(self.user.is_admin || db.holds_anywhere(self.user.id, permission).await?)
+    }
+
     /// Every fleet that the caller may see.
     pub async fn visible_fleets<C: ConnectionTrait>(&self, db: &Db<C>) -> Result<Vec<Fleet>> {
         Ok(db.visible_fleets(&self.user).await?)
@@ -117,8 +147,25 @@ impl Caller {
         match operation.requirement() {
             Requirement::Fleet(needed) if !held.contains(&needed) => Err(OpError::Forbidden(needed)),
             Requirement::Admin if !self.user.is_admin => Err(OpError::NotAdmin),
-            _ => Ok(Permitted { caller: self.clone(), operation, fleet }),
+            _ => Ok(Permitted { caller: self.clone(), operation, fleet, held }),
         }
+    }
+}
+
+impl Caller {
+    fn actor(&self) -> String {
+        format!("user:{}", self.user.name)
+    }
+
+    fn event(
+        &self,
+        action: Operation,
+        fleet_id: Option<RowId>,
+        subject: String,
+        detail: serde_json::Value,
+    ) -> NewAuditEvent {
+        let (account_id, actor, source_ip) = (self.account_id(), self.actor(), self.source_ip.clone());
+        NewAuditEvent { account_id, fleet_id, actor, action, subject, source_ip, detail }
     }
 }
 
@@ -128,6 +175,35 @@ fn refused(kind: TokenKind) -> &'static str {
         TokenKind::Access => "the access token is missing or not valid",
         TokenKind::Pairing => "pairing_token: is not valid, or used up",
         TokenKind::Device => "device_token: is not a valid device token",
+    }
+}
+
+impl PermittedAccount {
+    /// The account.
+    pub fn account_id(&self) -> RowId {
+        self.caller.account_id()
+    }
+
+    /// Who acts.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The user who acts: what they see is what they are shown.
+    pub fn user(&self) -> &User {
+        &self.caller.user
+    }
+
+    /// The entry of this operation in the audit log.
+    pub fn event(&self, subject: String, detail: serde_json::Value) -> NewAuditEvent {
+        self.caller.event(self.operation, self.fleet_id, subject, detail)
+    }
+}
+
+/// What may be done in a fleet may touch what the account shares.
+impl From<Permitted> for PermittedAccount {
+    fn from(permitted: Permitted) -> Self {
+        Self { caller: permitted.caller, operation: permitted.operation, fleet_id: Some(permitted.fleet.id) }
     }
 }
 
@@ -144,19 +220,16 @@ impl Permitted {
 
     /// The audit log's name for who acts.
     pub fn actor(&self) -> String {
-        format!("user:{}", self.caller.user.name)
+        self.caller.actor()
     }
 
     /// The entry of this operation in the audit log.
     pub fn event(&self, subject: String, detail: serde_json::Value) -> NewAuditEvent {
-        NewAuditEvent {
-            account_id: self.fleet.account_id,
-            fleet_id: Some(self.fleet.id),
-            actor: self.actor(),
-            action: self.operation,
-            subject,
-            source_ip: self.caller.source_ip.clone(),
-            detail,
-        }
+        self.caller.event(self.operation, Some(self.fleet.id), subject, detail)
+    }
+
+    /// For a part of the operation that needs a permission of its own.
+    pub fn also(&self, needed: Permission) -> Result<()> {
+        if self.held.contains(&needed) { Ok(()) } else { Err(OpError::Forbidden(needed)) }
     }
 }

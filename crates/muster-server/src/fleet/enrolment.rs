@@ -10,7 +10,7 @@ use muster_core::token::TokenKind;
 use muster_link::{EnrollRequest, EnrollResponse, Facts};
 use muster_store::audit::NewAuditEvent;
 use muster_store::devices::{Device, DeviceFacts, NewDevice};
-use muster_store::fleets::{DEFAULT_GROUP, Fleet};
+use muster_store::fleets::Fleet;
 use muster_store::tokens::{NewToken, Token};
 use muster_store::{StoreError, Tx};
 use serde_json::json;
@@ -71,15 +71,18 @@ async fn refuse_deleted(tx: &Tx, fleet: &Fleet, public_key: &str, field: &str) -
 }
 
 async fn new_device(tx: &Tx, fleet: &Fleet, token: &Token, request: &EnrollRequest) -> Result<Device, WorkError> {
-    let group = match &request.group {
-        Some(group) => group.clone(),
-        None => GroupName::parse(DEFAULT_GROUP)?,
+    let group_id = match &request.group {
+        Some(group) => tx.find_group(fleet.id, group).await?,
+        None => tx.default_group(fleet.id).await?,
     };
-    let group_id = tx.find_group(fleet.id, &group).await?;
+    let no_group = || {
+        let named = request.group.as_ref().map(GroupName::as_str).unwrap_or_default();
+        Invalid::unknown("group", "group of the fleet", named)
+    };
     let facts = request.facts.clone().bounded();
     let new = NewDevice {
         name: request.name.clone().map_or_else(|| name_from(&facts), Ok)?,
-        group_id: group_id.ok_or_else(|| Invalid::unknown("group", "group of the fleet", group.as_str()))?,
+        group_id: group_id.ok_or_else(no_group)?,
         public_key: request.public_key.as_str().to_owned(),
         facts: stored_facts(facts),
     };

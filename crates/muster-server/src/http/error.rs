@@ -70,9 +70,9 @@ impl ApiError {
             Self::Op(error) => match error {
                 OpError::Invalid(_) => StatusCode::BAD_REQUEST,
                 OpError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-                OpError::Forbidden(_) | OpError::NotAdmin => StatusCode::FORBIDDEN,
+                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin => StatusCode::FORBIDDEN,
                 OpError::NotFound { .. } => StatusCode::NOT_FOUND,
-                OpError::Conflict(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
+                OpError::Conflict(_) | OpError::InUse(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
                 OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
                 OpError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 OpError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -91,10 +91,11 @@ impl ApiError {
             Self::Op(error) => match error {
                 OpError::Invalid(_) => "invalid",
                 OpError::Unauthenticated(_) => "unauthenticated",
-                OpError::Forbidden(_) | OpError::NotAdmin => "forbidden",
+                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin => "forbidden",
                 OpError::NotFound { .. } => "not_found",
                 OpError::Conflict(_) => "conflict",
                 OpError::NotNow { code, .. } => code,
+                OpError::InUse(_) => "in_use",
                 OpError::RateLimited(_) => "rate_limited",
                 OpError::Unavailable => "unavailable",
                 OpError::Internal(_) => "internal",
@@ -187,9 +188,11 @@ fn v1(error: &ApiError) -> Response {
         ApiError::Op(
             OpError::Unauthenticated(_)
             | OpError::Forbidden(_)
+            | OpError::ForbiddenAnywhere(_)
             | OpError::NotAdmin
             | OpError::NotFound { .. }
             | OpError::Conflict(_)
+            | OpError::InUse(_)
             | OpError::NotNow { .. },
         ) => StatusCode::BAD_REQUEST,
         other => other.status(),

@@ -1,6 +1,7 @@
 //! API v2 of Connect, and Muster's own calls in its conventions: a bearer token,
 //! the fleet's key in the path, cursors. Translates, and nothing else.
 
+pub mod app_versions;
 pub mod apps;
 pub mod deleted_devices;
 pub mod deployment_devices;
@@ -9,7 +10,11 @@ pub mod device_deletion;
 pub mod device_list;
 pub mod device_wire;
 pub mod devices;
+pub mod filter_dry_run;
+pub mod fleets;
 pub mod groups;
+pub mod saved_filters;
+pub mod tags;
 pub mod update_flows;
 pub mod wire;
 
@@ -21,7 +26,7 @@ use axum::http::request::Parts;
 use muster_core::access::Operation;
 use muster_core::token::{Secret, TokenKind};
 
-use crate::access::{Caller, Permitted};
+use crate::access::{Caller, Permitted, PermittedAccount};
 use crate::app::App;
 use crate::error::OpError;
 use crate::http::ApiError;
@@ -36,6 +41,11 @@ impl Bearer {
     /// The fleet with that key, for `operation`.
     pub(crate) async fn fleet(&self, operation: Operation, key: &str) -> Result<Permitted, OpError> {
         self.caller.fleet_by_key(self.app.store.read(), operation, key).await
+    }
+
+    /// The caller's own account, for `operation`.
+    pub(crate) async fn account(&self, operation: Operation) -> Result<PermittedAccount, OpError> {
+        self.caller.account(self.app.store.read(), operation).await
     }
 }
 

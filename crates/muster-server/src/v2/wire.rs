@@ -2,10 +2,11 @@
 
 use muster_core::clock::Timestamp;
 use muster_core::invalid::{Invalid, quoted};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::cursor::PageRequest;
+use crate::http::cursor::{PageOf, PageRequest};
 
 /// The answer to every mistake.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,7 +49,12 @@ pub struct PageQuery {
 impl PageQuery {
     /// Checks it.
     pub fn page(&self) -> Result<PageRequest, Invalid> {
-        PageRequest::parse(self.after.as_deref(), self.limit.as_deref())
+        self.page_by()
+    }
+
+    /// The same for rows that have another key than their id.
+    pub fn page_by<K: Serialize + DeserializeOwned>(&self) -> Result<PageOf<K>, Invalid> {
+        PageOf::parse(self.after.as_deref(), self.limit.as_deref())
     }
 }
 
@@ -72,4 +78,11 @@ pub fn spaced(at: Option<Timestamp>) -> Option<String> {
 pub struct Named {
     /// Its name.
     pub name: String,
+}
+
+impl Named {
+    /// Checks the name.
+    pub fn checked<T>(self, parse: impl FnOnce(String) -> Result<T, Invalid>) -> Result<T, Invalid> {
+        parse(self.name).map_err(|refusal| refusal.within("name"))
+    }
 }

@@ -44,6 +44,10 @@ impl<'a> Caller<'a> {
         answer(self.request(Method::PATCH, path).json(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::PUT, path).json(body)).await
+    }
+
     /// Changes one device, by operations of `PATCH`, which must succeed.
     pub(crate) async fn change(&self, device_uuid: &str, operations: &Value) -> Value {
         self.patch(&format!("devices/{device_uuid}"), &json!({ "operations": operations })).await.ok(200)
@@ -127,6 +131,12 @@ impl Answer {
     #[track_caller]
     pub(crate) fn empty(&self, status: u16) {
         assert_eq!((self.status, self.text.as_str()), (status, ""), "{self:?}");
+    }
+
+    /// Nothing to say: it is done.
+    #[track_caller]
+    pub(crate) fn done(&self) {
+        assert_eq!((self.status, self.text.as_str()), (204, ""), "{self:?}");
     }
 
     #[track_caller]

@@ -18,6 +18,7 @@ pub(crate) mod flows;
 pub(crate) mod groups;
 pub(crate) mod role_permissions;
 pub(crate) mod roles;
+pub(crate) mod saved_filters;
 pub(crate) mod steps;
 pub(crate) mod tags;
 pub(crate) mod targets;

@@ -5,6 +5,7 @@ use sea_orm_migration::prelude::*;
 
 mod columns;
 mod m0001_first_tables;
+mod m0002_catalogues;
 mod m0004_device_deletion;
 
 /// Brings a database from any released schema to this one.
@@ -13,6 +14,10 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first_tables::Migration), Box::new(m0004_device_deletion::Migration)]
+        vec![
+            Box::new(m0001_first_tables::Migration),
+            Box::new(m0002_catalogues::Migration),
+            Box::new(m0004_device_deletion::Migration),
+        ]
     }
 }

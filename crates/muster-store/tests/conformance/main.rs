@@ -30,6 +30,7 @@ mod fixture;
 mod accounts;
 mod apps;
 mod audit;
+mod catalogues;
 mod concurrency;
 mod deployments;
 mod device_deletion;

@@ -17,6 +17,7 @@ use crate::fixture::{House, app, tag, uuid, version, write};
 on_both_engines!(
     pages_and_counts_walk_no_big_table,
     each_rule_of_a_filter_has_its_index,
+    catalogues_and_dry_runs_walk_no_big_table,
     the_engine_walks_no_big_table,
     look_ups_walk_no_big_table,
     bulk_changes_walk_no_big_table,
@@ -178,6 +179,50 @@ async fn each_rule_of_a_filter_has_its_index(db: TestDatabase) {
                 .await;
         }
     }
+}
+
+async fn catalogues_and_dry_runs_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let house = &crowd.house;
+    let (ada, bob) = (house.user("ada", true).await, house.user("bob", false).await);
+    let viewer = house.store().read().find_role(house.account, "viewer").await.unwrap().unwrap();
+    house.write(async |tx| tx.grant_role(bob.id, house.fleet.id, viewer).await).await.unwrap();
+    let (web, one) = (house.store().read().find_app(house.account, &app("web")).await.unwrap().unwrap(), version("1"));
+    let label = [tag("label"), tag("common")];
+    for user in [&ada, &bob] {
+        crowd
+            .assert_indexed("a catalogue", async |tx| {
+                tx.fleets_page(user, None, 100).await?;
+                tx.groups_page(house.fleet.id, None, 100).await?;
+                tx.apps_page(user, None, 100).await?;
+                tx.app_view(user, &app("web")).await?;
+                tx.app_versions_page(user, web, None, 100).await?;
+                tx.tags_page(user, None, 100).await?;
+                tx.tag_view(user, &label[0]).await.map(drop)
+            })
+            .await;
+    }
+    let labelled = house.matching(&[(false, Rule::Tag(tag("label")))]).await;
+    for matching in [&labelled, &house.everything()] {
+        crowd.assert_indexed("a dry run", async |tx| tx.prospects(matching).await.map(drop)).await;
+    }
+    let (store, statements) = (&crowd.store, &crowd.statements);
+    statements.take();
+    store.read().prospects(&labelled).await.unwrap();
+    store.read().with_any_tag(&house.fleet, house.everything(), &label).await.unwrap();
+    store.read().tags_page(&bob, None, 100).await.unwrap();
+    assert_eq!(statements.take().len(), 3, "each is one statement, whatever it counts");
+    crowd
+        .assert_indexed("a deletion", async |tx| {
+            tx.claim_app_versions().await?;
+            tx.delete_app_version(web, &one).await?;
+            tx.deployments_of_app(web, Some(&one)).await?;
+            tx.delete_app(web, "web").await?;
+            tx.delete_tag(crowd.label).await?;
+            let test = tx.find_group(house.fleet.id, &crate::fixture::group("Test")).await?.unwrap();
+            tx.empty_group_into(house.production, test).await.map(drop)
+        })
+        .await;
 }
 
 async fn the_engine_walks_no_big_table(db: TestDatabase) {

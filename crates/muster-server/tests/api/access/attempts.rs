@@ -1,6 +1,7 @@
 //! Every operation, asked for by anyone.
 
 use muster_core::access::Operation;
+use muster_core::names::{ProjectKey, UserName};
 use muster_core::token::Secret;
 use muster_link::{EnrollRequest, ToDevice};
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ impl<'a> Scene<'a> {
             { "op": "add", "path": "apps", "value": [{ "app_name": "firmware", "version": "1" }] },
         ]);
         app.admin().change(device.uuid.as_str(), &prepared).await;
+        app.admin().post("/api/v2/account/apps", &json!({ "name": "kiosk" })).await.ok(201);
+        app.admin().post("filters", &json!({ "name": "saved", "device_filter": {} })).await.ok(201);
         Self { app, device, flow, deployment, schemas: Schemas::published() }
     }
 
@@ -117,6 +120,61 @@ impl<'a> Scene<'a> {
             Operation::AbortDeploymentDevice => {
                 caller.post(&format!("{deployment}/devices/{device}/abort"), &json!({})).await
             }
+            Operation::ListFleets => caller.get("/api/v2/account/fleets").await,
+            Operation::CreateFleet => {
+                let key = format!("new{who:?}").to_lowercase();
+                caller.post("/api/v2/account/fleets", &json!({ "project_key": key, "name": key })).await
+            }
+            Operation::GetFleet => caller.get("/api/v2/account/fleets/demo").await,
+            Operation::PatchFleet => {
+                caller.patch("/api/v2/account/fleets/demo", &json!({ "heartbeat_seconds": 25 })).await
+            }
+            Operation::DeleteFleet => {
+                caller.delete(&format!("/api/v2/account/fleets/{}", self.doomed_fleet(who).await)).await
+            }
+            Operation::ListGroups => caller.get("groups").await,
+            Operation::GetGroup => caller.get("groups/Test").await,
+            Operation::PatchGroup => caller.patch("groups/Test", &json!({ "name": "Test" })).await,
+            Operation::DeleteGroup => {
+                self.app.admin().post("groups", &json!({ "name": format!("doomed {who:?}") })).await.ok(201);
+                caller.delete(&format!("groups/doomed%20{who:?}")).await
+            }
+            Operation::ListApps => caller.get("/api/v2/account/apps").await,
+            Operation::CreateAccountApp => {
+                caller.post("/api/v2/account/apps", &json!({ "name": format!("by {who:?}") })).await
+            }
+            Operation::GetApp => caller.get("/api/v2/account/apps/kiosk").await,
+            Operation::PatchApp => caller.patch("/api/v2/account/apps/kiosk", &json!({ "name": "kiosk" })).await,
+            Operation::DeleteApp => caller.delete(&self.doomed("apps", "name", who).await).await,
+            Operation::ListAppVersions => caller.get("/api/v2/account/apps/kiosk/versions").await,
+            Operation::CreateAppVersion => {
+                let version = json!({ "version": format!("{who:?}") });
+                caller.post("/api/v2/account/apps/kiosk/versions", &version).await
+            }
+            Operation::DeleteAppVersion => {
+                caller.delete(&self.doomed("apps/kiosk/versions", "version", who).await).await
+            }
+            Operation::ListTags => caller.get("/api/v2/account/tags").await,
+            Operation::CreateTag => {
+                caller.post("/api/v2/account/tags", &json!({ "name": format!("by {who:?}") })).await
+            }
+            Operation::GetTag => caller.get("/api/v2/account/tags/London").await,
+            Operation::PatchTag => caller.patch("/api/v2/account/tags/London", &json!({ "name": "London" })).await,
+            Operation::DeleteTag => caller.delete(&self.doomed("tags", "name", who).await).await,
+            Operation::ListFilters => caller.get("filters").await,
+            Operation::CreateFilter => {
+                caller.post("filters", &json!({ "name": format!("{who:?}"), "device_filter": {} })).await
+            }
+            Operation::DryRunFilter => caller.post("filters/dry-run", &json!({ "filter_name": "saved" })).await,
+            Operation::GetFilter => caller.get("filters/saved").await,
+            Operation::ReplaceFilter => {
+                caller.put("filters/saved", &json!({ "name": "saved", "device_filter": {} })).await
+            }
+            Operation::DeleteFilter => {
+                let doomed = json!({ "name": format!("doomed {who:?}"), "device_filter": {} });
+                self.app.admin().post("filters", &doomed).await.ok(201);
+                caller.delete(&format!("filters/doomed%20{who:?}")).await
+            }
             Operation::CreateGroup => caller.post("groups", &json!({ "name": format!("{who:?}") })).await,
             Operation::CreateApp => caller.post("apps", &json!({ "name": format!("{who:?}") })).await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
@@ -137,6 +195,35 @@ impl<'a> Scene<'a> {
     fn of_all(&self, key: &str, value: &Value) -> Value {
         let filter = json!({ "project": { "name": self.app.house().fleet.name }, "groups": [], "filters": [] });
         json!({ key: value, "device_filter": filter })
+    }
+
+    /// Makes something in a catalogue of the account that may be deleted, and answers with its path.
+    async fn doomed(&self, catalogue: &str, key: &str, who: Who) -> String {
+        let catalogue = format!("/api/v2/account/{catalogue}");
+        let name = format!("doomed{who:?}");
+        self.app.admin().post(&catalogue, &json!({ key: name })).await.ok(201);
+        format!("{catalogue}/{name}")
+    }
+
+    /// Makes a fleet that may be deleted, which the users of `demo` see too.
+    async fn doomed_fleet(&self, who: Who) -> String {
+        let key = format!("doomed{who:?}").to_lowercase();
+        let made = json!({ "project_key": key, "name": key });
+        self.app.admin().post("/api/v2/account/fleets", &made).await.ok(201);
+        let account_id = self.app.house().account_id;
+        let project_key = &ProjectKey::parse(key.as_str()).unwrap();
+        self.app
+            .write(async |tx| {
+                let fleet = tx.find_fleet_by_key(account_id, project_key).await?.unwrap();
+                for name in ["viewer", "operator"] {
+                    let user = tx.find_user_by_name(&UserName::parse(name)?).await?.unwrap();
+                    let role_id = tx.find_role(account_id, name).await?.unwrap();
+                    tx.grant_role(user.id, fleet.id, role_id).await?;
+                }
+                Ok(())
+            })
+            .await;
+        key
     }
 
     /// Moves a device of its own, since it would be gone for the next caller.

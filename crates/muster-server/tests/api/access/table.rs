@@ -45,10 +45,28 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
         Credential::UserToken => Cell::Refused(400),
         Credential::AccessToken => match who {
             Who::Anon | Who::Device => Cell::Refused(401),
+            _ if is_of_account(operation) => of_account(operation, who),
             Who::Neighbour | Who::Stranger => Cell::Refused(404),
             _ if is_allowed(operation, who) => done,
             _ => Cell::Refused(403),
         },
+    }
+}
+
+/// What an account's fleets share: no fleet in the path decides who may see it.
+fn is_of_account(operation: Operation) -> bool {
+    matches!(operation.requirement(), Requirement::Account | Requirement::AnyFleet(_) | Requirement::Admin)
+        && !operation.path().contains("{project_key}")
+}
+
+fn of_account(operation: Operation, who: Who) -> Cell {
+    let is_named = operation.path().contains('{');
+    match (operation.requirement(), who) {
+        // An administrator of another account acts in that one, where there is no such thing.
+        (_, Who::Stranger) if is_named => Cell::Refused(404),
+        (Requirement::AnyFleet(_), Who::Viewer)
+        | (Requirement::Admin, Who::Viewer | Who::Operator | Who::Neighbour) => Cell::Refused(403),
+        _ => Cell::Done(success(operation)),
     }
 }
 
@@ -61,7 +79,8 @@ fn is_allowed(operation: Operation, who: Who) -> bool {
     };
     match operation.requirement() {
         Requirement::Credential | Requirement::View => true,
-        Requirement::Fleet(permission) => held.contains(&permission),
+        Requirement::Account => true,
+        Requirement::Fleet(permission) | Requirement::AnyFleet(permission) => held.contains(&permission),
         Requirement::Admin => who == Who::Admin,
     }
 }
@@ -103,6 +122,13 @@ server. After a change of the table, make it anew:
 | stranger | an administrator of another account |
 | device | a device of the fleet: it holds its own key, its device token and the fleet's pairing token |
 
+What an account's fleets share lies below `/api/v2/account`: there the stranger acts in
+their own account, in which nothing of this one exists. To delete a group needs more
+than the table says where something is done to its devices: `modify_devices` to move
+them, `register_and_move_devices` to delete them. Saved filters are written with
+`deploy`: they say where updates go, so whoever may not send updates may not change
+them under those who do.
+
 The numbers are HTTP statuses; those in bold mean that it was done. A fleet that a
 caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
 `refused` means that the WebSocket opens, and the device is refused in the handshake.
@@ -140,6 +166,8 @@ fn needs(operation: Operation) -> String {
         (_, Requirement::Credential) => "a token".to_owned(),
         (_, Requirement::View) => "a role".to_owned(),
         (_, Requirement::Fleet(permission)) => format!("`{}`", permission.as_str()),
+        (_, Requirement::Account) => "a user of the account".to_owned(),
+        (_, Requirement::AnyFleet(permission)) => format!("`{}` in any fleet", permission.as_str()),
         (_, Requirement::Admin) => "an administrator".to_owned(),
     }
 }
