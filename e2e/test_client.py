@@ -125,9 +125,9 @@ def test_a_device_is_moved(world, client):
 def test_deleting_one_device_asks(world, client):
     device = world.device(name="old")
     assert "--yes" in client.refused(USAGE, "devices", "delete", device.uuid)
-    code, shown = client.on_terminal("devices", "delete", device.uuid, typed="n\n")
+    code, shown = client.on_terminal("devices", "delete", device.uuid, answers=[("[y/N]", "n")])
     assert code == USAGE and "(old) for good?" in shown and "nothing was done" in shown
-    code, shown = client.on_terminal("devices", "delete", device.uuid, typed="y\n")
+    code, shown = client.on_terminal("devices", "delete", device.uuid, answers=[("[y/N]", "y")])
     assert code == 0 and f"deleted {device.uuid}" in shown
     assert device.uuid in client.refused(NOT_FOUND, "devices", "get", device.uuid)
     assert device.uuid in [gone["device_uuid"] for gone in client.json("devices", "deleted")]
@@ -140,7 +140,7 @@ def test_deleting_by_filter_counts_first(world, client):
     client.ok("groups", "create", group)
     for _ in range(3):
         world.device(group=group)
-    code, shown = client.on_terminal("devices", "delete", "--group", group, typed="no\n")
+    code, shown = client.on_terminal("devices", "delete", "--group", group, answers=[("[y/N]", "no")])
     assert code == USAGE and "Delete 3 devices of the fleet" in shown
     assert client.json("devices", "delete", "--group", group, "--yes") == {"deleted": 3}
     assert client.json("devices", "list", "--group", group) == []
@@ -346,11 +346,10 @@ def test_users_and_roles(world, client, newcomer):
 
 def test_a_password_is_typed_without_echo(world, newcomer):
     account = world.account
-    code, shown = newcomer.on_terminal(
-        "login", world.server.url, "--user", account.admin_user, typed=f"{account.admin_password}\n"
-    )
+    answers = [(f"Password of {account.admin_user}: ", account.admin_password)]
+    code, shown = newcomer.on_terminal("login", world.server.url, "--user", account.admin_user, answers=answers)
     assert code == 0, shown
-    assert f"Password of {account.admin_user}" in shown and "logged in to" in shown
+    assert "logged in to" in shown and account.admin_password not in shown
 
 
 def test_registries(client):

@@ -1,10 +1,13 @@
 """The command line as a client, with a home of its own."""
 
+import fcntl
 import json
 import os
 import pty
 import select
+import struct
 import subprocess
+import termios
 
 from .binaries import binary
 from .process import clean_environment
@@ -69,27 +72,24 @@ class Client:
         assert (done.returncode, done.stdout) == (code, ""), f"{words}: {done}"
         return done.stderr
 
-    def on_terminal(self, *words, typed="", columns=100, **extra):
-        """Exit code and everything shown by a command whose streams are all one terminal."""
+    def on_terminal(self, *words, answers=(), columns=100, **extra):
+        """Exit code and everything shown by a command whose streams are all one terminal.
+
+        `answers` are pairs: what is typed once that prompt is there.
+        """
         environment = self.environment(TERM="xterm-256color", **extra)
         pid, terminal = pty.fork()
         if pid == 0:
+            set_width(1, columns)
             os.execve(binary("muster"), [binary("muster"), *(str(word) for word in words)], environment)
-        set_width(terminal, columns)
-        if typed:
-            os.write(terminal, typed.encode())
-        return ended(pid, terminal)
+        return ended(pid, terminal, list(answers))
 
 
 def set_width(terminal, columns):
-    import fcntl
-    import struct
-    import termios
-
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
 
 
-def ended(pid, terminal):
+def ended(pid, terminal, answers):
     """Everything that came from the terminal until its program ended."""
     shown = b""
     while True:
@@ -102,5 +102,7 @@ def ended(pid, terminal):
         if not part:
             break
         shown += part
+        if answers and answers[0][0].encode() in shown:
+            os.write(terminal, f"{answers.pop(0)[1]}\n".encode())
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode(errors="replace")

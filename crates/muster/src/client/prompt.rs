@@ -1,11 +1,11 @@
 //! Questions to a person, and secrets that come in by standard input.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Stdin, Write};
 
 use anyhow::Context;
 use clap::Args;
-use console::Term;
 use muster_core::token::Secret;
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use super::failure::Failure;
 
@@ -41,13 +41,30 @@ pub(super) fn password(is_stdin: bool, prompt: &str) -> Result<Secret, Failure> 
     if is_stdin {
         return first_line("--password-stdin");
     }
-    let terminal = Term::stderr();
-    if !terminal.is_term() || !std::io::stdin().is_terminal() {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
         return Err(Failure::Usage("there is no terminal to ask for a password: say --password-stdin".to_owned()));
     }
-    write!(std::io::stderr(), "{prompt}: ")?;
-    let typed = terminal.read_secure_line().context("cannot read the password")?;
-    Ok(Secret::received(typed))
+    let typed = without_echo(&stdin, || {
+        write!(std::io::stderr(), "{prompt}: ")?;
+        let mut line = String::new();
+        stdin.read_line(&mut line)?;
+        writeln!(std::io::stderr())?;
+        Ok(line)
+    });
+    let typed = typed.context("cannot read the password")?;
+    Ok(Secret::received(typed.trim_end_matches(['\r', '\n'])))
+}
+
+/// Does `read` while the terminal shows nothing of what is typed, from before anything is asked.
+fn without_echo(terminal: &Stdin, read: impl FnOnce() -> std::io::Result<String>) -> std::io::Result<String> {
+    let before = tcgetattr(terminal)?;
+    let mut silent = before.clone();
+    silent.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(terminal, SetArg::TCSADRAIN, &silent)?;
+    let typed = read();
+    tcsetattr(terminal, SetArg::TCSADRAIN, &before)?;
+    typed
 }
 
 /// A new password, typed twice.
