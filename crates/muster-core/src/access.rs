@@ -61,6 +61,11 @@ pub const BUILT_IN_ROLES: [(&str, &[Permission]); 2] = [
     ),
 ];
 
+/// Whether every account has a role of that name, which nobody can change.
+pub fn is_built_in(role: &str) -> bool {
+    BUILT_IN_ROLES.iter().any(|(name, _)| *name == role)
+}
+
 /// What a caller must bear for an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
@@ -70,6 +75,8 @@ pub enum Credential {
     UserToken,
     /// An access token in the `Authorization` header (API v2).
     AccessToken,
+    /// The name and the password of a user, in the body.
+    Password,
     /// A pairing token.
     PairingToken,
     /// The private key of a device.
@@ -85,12 +92,16 @@ pub enum Requirement {
     View,
     /// A role with this permission.
     Fleet(Permission),
-    /// Any user of the account: what all its fleets share.
+    /// Any user of the account whose token is for all its fleets: what those share.
     Account,
     /// A role with this permission in any fleet of the account.
     AnyFleet(Permission),
     /// An administrator of the account.
     Admin,
+    /// Any user of the account, with a role or without.
+    User,
+    /// The user whom the thing belongs to, or an administrator of the account.
+    OwnerOrAdmin,
 }
 
 /// Declares every operation of the server in one table: the router, the access
@@ -122,6 +133,11 @@ macro_rules! operations {
                 match self { $(Self::$name => $path,)* }
             }
 
+            /// The operation of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|operation| operation.name() == name)
+            }
+
             /// What a caller must bear.
             pub const fn credential(self) -> Credential {
                 match self { $(Self::$name => Credential::$credential,)* }
@@ -136,7 +152,7 @@ macro_rules! operations {
 }
 
 use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices};
-use Requirement::{Account, Admin, AnyFleet, Credential as Bearer, Fleet, View};
+use Requirement::{Account, Admin, AnyFleet, Credential as Bearer, Fleet, OwnerOrAdmin, User, View};
 
 operations! {
     /// Take a tag off every device that a filter matches.
@@ -257,6 +273,72 @@ operations! {
     ReplaceFilter, "PUT" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, Fleet(Deploy);
     /// Delete a saved device filter.
     DeleteFilter, "DELETE" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, Fleet(Deploy);
+
+    /// A fleet's pairing tokens, page by page.
+    ListPairingTokens, "GET" "/api/v2/{project_key}/pairing-tokens", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Make a pairing token for a fleet.
+    CreatePairingToken, "POST" "/api/v2/{project_key}/pairing-tokens", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// One pairing token of a fleet.
+    GetPairingToken, "GET" "/api/v2/{project_key}/pairing-tokens/{token_id}", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Revoke a pairing token.
+    RevokePairingToken, "DELETE" "/api/v2/{project_key}/pairing-tokens/{token_id}", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Make a successor of a pairing token; both work for now.
+    RotatePairingToken, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/rotate", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// End a rotation: the old pairing token is revoked.
+    CompletePairingTokenRotation, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/complete-rotation", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Take a rotation back: the new pairing token is revoked.
+    AbortPairingTokenRotation, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/abort-rotation", AccessToken, Fleet(RegisterAndMoveDevices);
+
+    /// Exchange a password for an access token.
+    LogIn, "POST" "/api/v2/account/login", Password, Bearer;
+    /// Revoke the token that is borne.
+    LogOut, "POST" "/api/v2/account/logout", AccessToken, User;
+    /// Who bears the token, and what they may do.
+    GetMe, "GET" "/api/v2/account/me", AccessToken, User;
+    /// Change one's own password.
+    ChangePassword, "PUT" "/api/v2/account/password", AccessToken, User;
+    /// One's own access tokens, or all of the account's for an administrator.
+    ListTokens, "GET" "/api/v2/account/tokens", AccessToken, User;
+    /// Make an access token for oneself, or as an administrator for anybody.
+    CreateToken, "POST" "/api/v2/account/tokens", AccessToken, User;
+    /// One access token.
+    GetToken, "GET" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
+    /// Revoke an access token.
+    RevokeToken, "DELETE" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
+    /// The account's users, page by page.
+    ListUsers, "GET" "/api/v2/account/users", AccessToken, Admin;
+    /// Make a user.
+    CreateUser, "POST" "/api/v2/account/users", AccessToken, Admin;
+    /// One user.
+    GetUser, "GET" "/api/v2/account/users/{name}", AccessToken, Admin;
+    /// Change a user: password, roles, administrator or not.
+    PatchUser, "PATCH" "/api/v2/account/users/{name}", AccessToken, Admin;
+    /// Delete a user; their tokens end at once.
+    DeleteUser, "DELETE" "/api/v2/account/users/{name}", AccessToken, Admin;
+    /// The account's roles, page by page.
+    ListRoles, "GET" "/api/v2/account/roles", AccessToken, User;
+    /// Make a role.
+    CreateRole, "POST" "/api/v2/account/roles", AccessToken, Admin;
+    /// One role.
+    GetRole, "GET" "/api/v2/account/roles/{name}", AccessToken, User;
+    /// Change what a role permits.
+    PatchRole, "PATCH" "/api/v2/account/roles/{name}", AccessToken, Admin;
+    /// Delete a role that nobody has.
+    DeleteRole, "DELETE" "/api/v2/account/roles/{name}", AccessToken, Admin;
+    /// The account's registries, page by page.
+    ListRegistries, "GET" "/api/v2/account/registries", AccessToken, Admin;
+    /// Store where updates come from, with the secret for it.
+    CreateRegistry, "POST" "/api/v2/account/registries", AccessToken, Admin;
+    /// One registry, without its secret.
+    GetRegistry, "GET" "/api/v2/account/registries/{name}", AccessToken, Admin;
+    /// Change a registry.
+    PatchRegistry, "PATCH" "/api/v2/account/registries/{name}", AccessToken, Admin;
+    /// Delete a registry with its secret.
+    DeleteRegistry, "DELETE" "/api/v2/account/registries/{name}", AccessToken, Admin;
+    /// The account's audit log, page by page.
+    ListAuditLog, "GET" "/api/v2/account/audit-log", AccessToken, Admin;
+    /// The whole audit log, or what a filter leaves of it, as one file.
+    ExportAuditLog, "GET" "/api/v2/account/audit-log/export", AccessToken, Admin;
 
     /// Enrol a device with a pairing token.
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;

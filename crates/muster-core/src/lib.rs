@@ -11,7 +11,8 @@
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
 //! * [`target`]: how one device goes through one deployment;
-//! * [`access`]: who may do what.
+//! * [`access`], [`scope`]: who may do what, and what a token may at most;
+//! * [`registry`]: where updates come from.
 
 pub mod access;
 pub mod clock;
@@ -22,6 +23,8 @@ pub mod invalid;
 pub mod limits;
 pub mod names;
 pub mod patch;
+pub mod registry;
+pub mod scope;
 pub mod target;
 pub mod token;
 pub mod wire;

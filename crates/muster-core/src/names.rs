@@ -125,6 +125,14 @@ checked_text!(
     FilterName, name
 );
 checked_text!(
+    /// The name of a role, unique in its account.
+    RoleName, name
+);
+checked_text!(
+    /// The name of a registry, unique in its account.
+    RegistryName, name
+);
+checked_text!(
     /// A tag as API v1 and v2 name it; see [`Tag`] for its two halves.
     TagName, name
 );

@@ -28,6 +28,9 @@ pub enum OpError {
     /// Only an administrator of the account may do this.
     #[error("only an administrator of the account may do this")]
     NotAdmin,
+    /// The caller may not do this, for the reason given.
+    #[error("{0}")]
+    Refused(&'static str),
     /// There is no such thing, or the caller may not see it.
     #[error("no {what} {name} was found")]
     NotFound {

@@ -238,7 +238,7 @@ impl Tx {
         Ok(())
     }
 
-    /// The same for the fleets of an account.
+    /// The same for an account: its fleets, and who administers it.
     pub async fn claim_account(&self, account_id: RowId) -> Result<()> {
         accounts::Entity::update_many()
             .col_expr(accounts::Column::CreatedAt, Expr::col(accounts::Column::CreatedAt))

@@ -26,15 +26,21 @@ pub mod flows;
 pub mod groups;
 mod migrations;
 mod page;
+pub mod pairing;
 pub mod presence;
 mod printable;
+pub mod registries;
+pub mod roles;
 pub mod saved_filters;
+pub mod sealing;
 pub mod tags;
 pub mod targets;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod token_list;
 pub mod tokens;
 pub mod updates;
+pub mod users;
 
 pub use db::{AsStoreError, Db, Location, Result, Store, Tx, secure_rng};
 pub use error::StoreError;

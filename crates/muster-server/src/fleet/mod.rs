@@ -7,5 +7,6 @@ pub mod devices;
 pub mod enrolment;
 pub mod fleets;
 pub mod groups;
+pub mod pairing_tokens;
 pub mod saved_filters;
 pub mod tags;

@@ -70,7 +70,9 @@ impl ApiError {
             Self::Op(error) => match error {
                 OpError::Invalid(_) => StatusCode::BAD_REQUEST,
                 OpError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin => StatusCode::FORBIDDEN,
+                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
+                    StatusCode::FORBIDDEN
+                }
                 OpError::NotFound { .. } => StatusCode::NOT_FOUND,
                 OpError::Conflict(_) | OpError::InUse(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
                 OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -91,7 +93,9 @@ impl ApiError {
             Self::Op(error) => match error {
                 OpError::Invalid(_) => "invalid",
                 OpError::Unauthenticated(_) => "unauthenticated",
-                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin => "forbidden",
+                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
+                    "forbidden"
+                }
                 OpError::NotFound { .. } => "not_found",
                 OpError::Conflict(_) => "conflict",
                 OpError::NotNow { code, .. } => code,

@@ -24,5 +24,8 @@ pub async fn run(app: crate::app::App) {
         flush(&app).await;
         app.device_calls.forget_idle();
         app.account_calls.forget_idle();
+        app.login_sources.forget_idle();
+        app.login_names.forget_idle();
+        app.audited_refusals.forget_idle();
     }
 }

@@ -1,5 +1,6 @@
 //! Who asks, and what they are answered.
 
+use muster_core::token::Secret;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Url};
 use serde_json::{Value, json};
@@ -36,16 +37,21 @@ impl<'a> Caller<'a> {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::PUT, path).json(body)).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         answer(self.request(Method::DELETE, path)).await
     }
 
-    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
-        answer(self.request(Method::PATCH, path).json(body)).await
+    /// The same caller with another access token.
+    pub(crate) fn with_token(&self, token: &str) -> Caller<'a> {
+        Caller { app: self.app, keys: Keys { access: Secret::received(token), ..self.keys.clone() } }
     }
 
-    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
-        answer(self.request(Method::PUT, path).json(body)).await
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::PATCH, path).json(body)).await
     }
 
     /// Changes one device, by operations of `PATCH`, which must succeed.

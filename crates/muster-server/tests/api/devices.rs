@@ -185,7 +185,10 @@ async fn refuses_wrong_parameters(app: &TestApp) {
         ("devices?tags=".to_owned(), "tags: \"\" is empty"),
         (matching("{"), "device_filter: is not JSON: EOF while parsing an object at line 1 column 1"),
         (matching(r#"{"group": []}"#), "device_filter.group: unknown field `group`, expected `groups` or `filters`"),
-        (matching(r#"{"groups": [{"name": "x"}]}"#), "device_filter.groups[0].name: no group of the fleet is called \"x\""),
+        (
+            matching(r#"{"groups": [{"name": "x"}]}"#),
+            "device_filter.groups[0].name: no group of the fleet is called \"x\"",
+        ),
         (
             matching(r#"{"filters": [{"type": "tag", "operand": "is", "value": ""}]}"#),
             "device_filter.filters[0].value: \"\" is empty",

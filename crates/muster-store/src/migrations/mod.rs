@@ -6,6 +6,7 @@ use sea_orm_migration::prelude::*;
 mod columns;
 mod m0001_first_tables;
 mod m0002_catalogues;
+mod m0003_people;
 mod m0004_device_deletion;
 
 /// Brings a database from any released schema to this one.
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_first_tables::Migration),
             Box::new(m0002_catalogues::Migration),
+            Box::new(m0003_people::Migration),
             Box::new(m0004_device_deletion::Migration),
         ]
     }

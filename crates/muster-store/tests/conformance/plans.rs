@@ -8,6 +8,7 @@ use muster_core::filter::Rule;
 use muster_core::ids::RowId;
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
+use muster_store::audit::AuditFilter;
 use muster_store::testing::{Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_tag};
 use muster_store::{ConnectionTrait, Result, Store, Tx};
 use sea_orm::{DbBackend, Statement};
@@ -143,7 +144,7 @@ async fn pages_and_counts_walk_no_big_table(db: TestDatabase) {
             tx.targets_count(deployed.id).await?;
             tx.deployments_page(house.fleet.id, None, 100).await?;
             tx.flows_page(house.fleet.id, None, 100).await?;
-            tx.audit_page(house.account, None, 100).await?;
+            tx.audit_page(house.account, &AuditFilter::default(), None, 100).await?;
             tx.tags_of(&ids[..100], 100).await?;
             tx.apps_of(&ids[..100]).await?;
             tx.updates_of(&ids[..100], 5).await.map(drop)

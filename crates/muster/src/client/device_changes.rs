@@ -143,9 +143,7 @@ impl AppCommand {
                     apps.iter().map(|(app, version)| json!({ "app_name": app, "version": version })).collect();
                 show(session, device, &[operation("add", "apps", &json!(apps))]).await
             }
-            Self::Remove { device, apps } => {
-                show(session, device, &[operation("remove", "apps", &json!(apps))]).await
-            }
+            Self::Remove { device, apps } => show(session, device, &[operation("remove", "apps", &json!(apps))]).await,
         }
     }
 }

@@ -45,18 +45,17 @@ pub(crate) enum DevicesCommand {
     Move {
         /// The device
         device: String,
-        /// Key of the other fleet
+        /// Key of the other fleet; by default it stays in its own
         #[arg(long, value_name = "KEY")]
         to_fleet: Option<String>,
         /// Group there
         #[arg(long, value_name = "GROUP")]
-        to_group: Option<String>,
+        to_group: String,
     },
     /// Delete devices for good: one, or every one that a filter matches
     Delete {
         /// The device
-        #[arg(required_unless_present_any = ["group", "filter", "filter_json", "saved", "all"],
-              conflicts_with_all = ["group", "filter", "filter_json", "saved", "all"])]
+        #[arg(conflicts_with_all = ["group", "filter", "filter_json", "saved", "all"])]
         device: Option<String>,
         #[command(flatten)]
         which: FilterArgs,
@@ -135,7 +134,7 @@ pub(super) async fn run(command: DevicesCommand, session: &Session) -> Result<()
         DevicesCommand::Tag(command) => command.run(session).await,
         DevicesCommand::App(command) => command.run(session).await,
         DevicesCommand::Move { device, to_fleet, to_group } => {
-            relocate(session, &device, to_fleet.as_deref(), to_group.as_deref()).await
+            relocate(session, &device, to_fleet.as_deref(), &to_group).await
         }
         DevicesCommand::Delete { device: Some(device), consent, .. } => delete(session, &device, &consent).await,
         DevicesCommand::Delete { device: None, which, all, consent } => {
@@ -179,14 +178,9 @@ async fn get(session: &Session, device: &str) -> Result<(), Failure> {
     session.out.more("Last updates", device["updates"].as_array().map_or(&[], Vec::as_slice), UPDATES)
 }
 
-async fn relocate(session: &Session, device: &str, key: Option<&str>, group: Option<&str>) -> Result<(), Failure> {
-    let mut body = json!({});
-    if let Some(key) = key {
-        body["destination_project_key"] = Value::from(key);
-    }
-    if let Some(group) = group {
-        body["destination_group_name"] = Value::from(group);
-    }
+async fn relocate(session: &Session, device: &str, key: Option<&str>, group: &str) -> Result<(), Failure> {
+    let key = key.map_or_else(|| session.fleet(), Ok)?;
+    let body = json!({ "destination_project_key": key, "destination_group_name": group });
     let answer = session.http.post(&[session.fleet()?, "devices", device, "move"])?.json(&body).value().await?;
     session.out.done(&answer, &format!("moved {device}"))
 }

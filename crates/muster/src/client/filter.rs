@@ -69,9 +69,9 @@ impl FilterArgs {
     /// The `device_filter` of the API; that every device is meant must be said.
     pub(super) async fn chosen(&self, session: &Session, is_all: bool) -> Result<Value, Failure> {
         match (self.is_empty(), is_all) {
-            (true, false) => {
-                Err(Failure::Usage("which devices? --group, --filter, --filter-json or --saved, or --all".to_owned()))
-            }
+            (true, false) => Err(Failure::Usage(
+                "which devices? --group, --filter, --filter-json or --saved; for every one, --all".to_owned(),
+            )),
             (false, true) => Err(Failure::Usage("--all does not go with a filter".to_owned())),
             (true, true) => Ok(everything()),
             (false, false) => self.device_filter(session).await,

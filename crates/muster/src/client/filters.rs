@@ -75,13 +75,10 @@ pub(super) async fn run(command: FiltersCommand, session: &Session) -> Result<()
     use FiltersCommand as C;
     let (http, out, fleet) = (&session.http, &session.out, session.fleet()?);
     match command {
-        C::List(list) => {
-            out.list(Pages::new(http.get(&[fleet, "filters"])?, "filters", list.limit()), FILTERS).await
-        }
+        C::List(list) => out.list(Pages::new(http.get(&[fleet, "filters"])?, "filters", list.limit()), FILTERS).await,
         C::Save { name, which, all, description, replace } => {
             let filter = which.chosen(session, all).await?;
-            let body =
-                json!({ "name": name, "description": description.unwrap_or_default(), "device_filter": filter });
+            let body = json!({ "name": name, "description": description.unwrap_or_default(), "device_filter": filter });
             let call = if replace {
                 http.call(Method::PUT, &[fleet, "filters", &name])?
             } else {

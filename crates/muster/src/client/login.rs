@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_fleet_is_the_one_asked_for_or_the_only_one() {
-        let me = |keys: &[&str]| json!({"fleets": keys.iter().map(|key| json!({"project_key": key})).collect::<Vec<_>>()});
+        let me =
+            |keys: &[&str]| json!({"fleets": keys.iter().map(|key| json!({"project_key": key})).collect::<Vec<_>>()});
         let mut args = LoginArgs {
             url: "http://host".to_owned(),
             user: None,

@@ -63,7 +63,11 @@ impl Output {
 
     /// One object.
     pub(super) fn object(&self, object: &Value, columns: &[Column]) -> Result<(), Failure> {
-        if self.is_json { line(&object.to_string()) } else { line(&table::fields(columns, object, Canvas::of_stdout())) }
+        if self.is_json {
+            line(&object.to_string())
+        } else {
+            line(&table::fields(columns, object, Canvas::of_stdout()))
+        }
     }
 
     /// Something that was made, with a secret that is shown this once, last and by itself.

@@ -140,7 +140,9 @@ mod tests {
         let file = file(&folder);
         assert!(!format!("{:?}", profile("secret")).contains("secret"));
         file.save(&Profiles::default()).unwrap();
-        for text in ["[profiles.default]\ntoken = secret", "token = \"secret\"", "[profiles.default]\ntoken = \"secret\""] {
+        for text in
+            ["[profiles.default]\ntoken = secret", "token = \"secret\"", "[profiles.default]\ntoken = \"secret\""]
+        {
             std::fs::write(&file.0, text).unwrap();
             let problem = format!("{:#}", file.load().unwrap_err());
             assert!(problem.contains("is damaged") && !problem.contains("secret"), "{problem}");

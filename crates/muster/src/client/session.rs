@@ -71,7 +71,8 @@ impl Session {
 
     /// Key of the fleet that is meant.
     pub(super) fn fleet(&self) -> Result<&str, Failure> {
-        let missing = || Failure::Usage("which fleet? --fleet KEY, or $MUSTER_FLEET, or muster login --fleet KEY".to_owned());
+        let missing =
+            || Failure::Usage("which fleet? --fleet KEY, or $MUSTER_FLEET, or muster login --fleet KEY".to_owned());
         self.fleet.as_deref().ok_or_else(missing)
     }
 }

@@ -10,6 +10,7 @@ use super::table::{Cell, Who};
 use crate::app::TestApp;
 use crate::caller::{Answer, Caller};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
+use crate::house::password_of;
 use crate::orders::{Deployment, FLOW, Order, create, flow};
 use crate::schema::Schemas;
 
@@ -177,6 +178,60 @@ impl<'a> Scene<'a> {
             }
             Operation::CreateGroup => caller.post("groups", &json!({ "name": format!("{who:?}") })).await,
             Operation::CreateApp => caller.post("apps", &json!({ "name": format!("{who:?}") })).await,
+            Operation::ListPairingTokens => caller.get("pairing-tokens").await,
+            Operation::CreatePairingToken => caller.post("pairing-tokens", &json!({ "description": "" })).await,
+            Operation::GetPairingToken => caller.get(&self.pairing_token().await).await,
+            Operation::RevokePairingToken => caller.delete(&self.pairing_token().await).await,
+            Operation::RotatePairingToken => {
+                caller.post(&format!("{}/rotate", self.pairing_token().await), &json!({})).await
+            }
+            Operation::CompletePairingTokenRotation => self.end_rotation(&caller, "complete-rotation").await,
+            Operation::AbortPairingTokenRotation => self.end_rotation(&caller, "abort-rotation").await,
+            Operation::LogIn => {
+                let name = format!("{who:?}").to_lowercase();
+                let login = json!({ "user": name, "password": password_of(&name) });
+                self.app.anon().post("/api/v2/account/login", &login).await
+            }
+            Operation::LogOut => self.log_out(&caller).await,
+            Operation::GetMe => caller.get("/api/v2/account/me").await,
+            Operation::ChangePassword => {
+                let password = password_of(&format!("{who:?}").to_lowercase());
+                let change = json!({ "current_password": password, "new_password": password });
+                caller.put("/api/v2/account/password", &change).await
+            }
+            Operation::ListTokens => caller.get("/api/v2/account/tokens").await,
+            Operation::CreateToken => caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await,
+            Operation::GetToken => caller.get(&self.token_of_operator().await).await,
+            Operation::RevokeToken => caller.delete(&self.token_of_operator().await).await,
+            Operation::ListUsers => caller.get("/api/v2/account/users").await,
+            Operation::CreateUser => {
+                caller.post("/api/v2/account/users", &json!({ "name": format!("made by {who:?}") })).await
+            }
+            Operation::GetUser => caller.get(&self.thing("users", who, json!({})).await).await,
+            Operation::PatchUser => {
+                caller.patch(&self.thing("users", who, json!({})).await, &json!({ "is_admin": false })).await
+            }
+            Operation::DeleteUser => caller.delete(&self.thing("users", who, json!({})).await).await,
+            Operation::ListRoles => caller.get("/api/v2/account/roles").await,
+            Operation::CreateRole => {
+                let role = json!({ "name": format!("made by {who:?}"), "permissions": [] });
+                caller.post("/api/v2/account/roles", &role).await
+            }
+            Operation::GetRole => caller.get(&self.role(who).await).await,
+            Operation::PatchRole => caller.patch(&self.role(who).await, &json!({ "permissions": ["deploy"] })).await,
+            Operation::DeleteRole => caller.delete(&self.role(who).await).await,
+            Operation::ListRegistries => caller.get("/api/v2/account/registries").await,
+            Operation::CreateRegistry => {
+                let registry = json!({ "name": format!("made by {who:?}"), "kind": "git", "url": "example.com" });
+                caller.post("/api/v2/account/registries", &registry).await
+            }
+            Operation::GetRegistry => caller.get(&self.registry(who).await).await,
+            Operation::PatchRegistry => {
+                caller.patch(&self.registry(who).await, &json!({ "url": "git.example.com" })).await
+            }
+            Operation::DeleteRegistry => caller.delete(&self.registry(who).await).await,
+            Operation::ListAuditLog => caller.get("/api/v2/account/audit-log").await,
+            Operation::ExportAuditLog => caller.get("/api/v2/account/audit-log/export?format=jsonl").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
             Operation::OpenControlLink => unreachable!("it is not answered but opened"),
             Operation::GetHealth => caller.get("/healthz").await,
@@ -184,6 +239,47 @@ impl<'a> Scene<'a> {
             Operation::GetDocs => caller.get("/api/docs").await,
             Operation::GetDocsFile => caller.get("/api/docs/index.html").await,
         }
+    }
+
+    /// A pairing token of the fleet, made for one attempt.
+    async fn pairing_token(&self) -> String {
+        let made = self.app.admin().post("pairing-tokens", &json!({ "description": "" })).await.ok(201);
+        format!("pairing-tokens/{}", made["token_id"].as_str().unwrap())
+    }
+
+    async fn end_rotation(&self, caller: &Caller<'_>, how: &str) -> Answer {
+        let path = self.pairing_token().await;
+        self.app.admin().post(&format!("{path}/rotate"), &json!({})).await.ok(201);
+        caller.post(&format!("{path}/{how}"), &json!({})).await
+    }
+
+    /// With a token of its own, since it would be gone for the next attempt.
+    async fn log_out(&self, caller: &Caller<'_>) -> Answer {
+        let made = caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await;
+        let token = if made.status == 201 { made.json()["token"].as_str().unwrap().to_owned() } else { String::new() };
+        caller.with_token(&token).post("/api/v2/account/logout", &json!({})).await
+    }
+
+    async fn token_of_operator(&self) -> String {
+        let body = json!({ "description": "of the operator" });
+        let made = self.app.operator().post("/api/v2/account/tokens", &body).await.ok(201);
+        format!("/api/v2/account/tokens/{}", made["token_id"].as_str().unwrap())
+    }
+
+    /// Something of the account, made for one attempt unless an earlier one has left it.
+    async fn thing(&self, noun: &str, who: Who, mut body: Value) -> String {
+        body["name"] = json!(format!("for {who:?}"));
+        let made = self.app.admin().post(&format!("/api/v2/account/{noun}"), &body).await;
+        assert!([201, 409].contains(&made.status), "{made:?}");
+        format!("/api/v2/account/{noun}/for%20{who:?}")
+    }
+
+    async fn role(&self, who: Who) -> String {
+        self.thing("roles", who, json!({ "permissions": [] })).await
+    }
+
+    async fn registry(&self, who: Who) -> String {
+        self.thing("registries", who, json!({ "kind": "git", "url": "example.com" })).await
     }
 
     fn of_device(&self, more: Value) -> Value {

@@ -35,8 +35,13 @@ pub(crate) enum Cell {
 /// The rules, in one place.
 pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
     let done = Cell::Done(success(operation));
+    if is_of_account(operation) && operation.credential() == Credential::AccessToken {
+        return expected_of_account(operation, who, done);
+    }
     match operation.credential() {
         Credential::None => done,
+        Credential::Password if matches!(who, Who::Anon | Who::Device) => Cell::Refused(401),
+        Credential::Password => done,
         Credential::DeviceKey if who == Who::Device => done,
         Credential::DeviceKey => Cell::NotWelcome,
         Credential::PairingToken if who == Who::Device => done,
@@ -45,7 +50,6 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
         Credential::UserToken => Cell::Refused(400),
         Credential::AccessToken => match who {
             Who::Anon | Who::Device => Cell::Refused(401),
-            _ if is_of_account(operation) => of_account(operation, who),
             Who::Neighbour | Who::Stranger => Cell::Refused(404),
             _ if is_allowed(operation, who) => done,
             _ => Cell::Refused(403),
@@ -53,20 +57,24 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
     }
 }
 
-/// What an account's fleets share: no fleet in the path decides who may see it.
+/// Whether it acts on the caller's account as a whole.
 fn is_of_account(operation: Operation) -> bool {
-    matches!(operation.requirement(), Requirement::Account | Requirement::AnyFleet(_) | Requirement::Admin)
-        && !operation.path().contains("{project_key}")
+    operation.path().starts_with("/api/v2/account/")
 }
 
-fn of_account(operation: Operation, who: Who) -> Cell {
+/// A stranger acts on an account of their own, in which nothing of this one exists. What
+/// belongs to somebody is tried on a token of the operator.
+fn expected_of_account(operation: Operation, who: Who, done: Cell) -> Cell {
     let is_named = operation.path().contains('{');
     match (operation.requirement(), who) {
-        // An administrator of another account acts in that one, where there is no such thing.
+        (_, Who::Anon | Who::Device) => Cell::Refused(401),
         (_, Who::Stranger) if is_named => Cell::Refused(404),
-        (Requirement::AnyFleet(_), Who::Viewer)
-        | (Requirement::Admin, Who::Viewer | Who::Operator | Who::Neighbour) => Cell::Refused(403),
-        _ => Cell::Done(success(operation)),
+        (_, Who::Stranger | Who::Admin) => done,
+        (Requirement::View, Who::Neighbour) => Cell::Refused(404),
+        (Requirement::OwnerOrAdmin, Who::Operator) => done,
+        (Requirement::OwnerOrAdmin, _) => Cell::Refused(404),
+        (Requirement::Admin, _) | (Requirement::AnyFleet(_), Who::Viewer) => Cell::Refused(403),
+        _ => done,
     }
 }
 
@@ -78,10 +86,9 @@ fn is_allowed(operation: Operation, who: Who) -> bool {
         Who::Anon | Who::Neighbour | Who::Stranger | Who::Device => return false,
     };
     match operation.requirement() {
-        Requirement::Credential | Requirement::View => true,
-        Requirement::Account => true,
+        Requirement::Credential | Requirement::View | Requirement::User | Requirement::Account => true,
         Requirement::Fleet(permission) | Requirement::AnyFleet(permission) => held.contains(&permission),
-        Requirement::Admin => who == Who::Admin,
+        Requirement::Admin | Requirement::OwnerOrAdmin => who == Who::Admin,
     }
 }
 
@@ -133,6 +140,12 @@ The numbers are HTTP statuses; those in bold mean that it was done. A fleet that
 caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
 `refused` means that the WebSocket opens, and the device is refused in the handshake.
 
+What stands below `/api/v2/account` acts on the caller's own account: a stranger does
+it in theirs, and finds nothing there that has a name in this one. What only its owner
+or an administrator may see, a token for instance, is here the operator's; for others
+it does not exist. Whatever a user may, a token with a scope may within that scope
+only, and it never acts as an administrator.
+
 A role in the fleet is enough to look at it. What else is needed is a permission;
 the role `operator` has";
 
@@ -161,6 +174,9 @@ fn shown(cell: Cell) -> String {
 fn needs(operation: Operation) -> String {
     match (operation.credential(), operation.requirement()) {
         (Credential::None, _) => "nothing".to_owned(),
+        (Credential::Password, _) => "a password".to_owned(),
+        (_, Requirement::User) => "a token".to_owned(),
+        (_, Requirement::OwnerOrAdmin) => "its owner, or an administrator".to_owned(),
         (Credential::PairingToken, _) => "a pairing token".to_owned(),
         (Credential::DeviceKey, _) => "the device's key".to_owned(),
         (_, Requirement::Credential) => "a token".to_owned(),
