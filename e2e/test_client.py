@@ -403,7 +403,7 @@ def test_profiles_stand_side_by_side_and_logout_ends_one(world, newcomer):
     assert '"one"' in newcomer.refused(REFUSED, "whoami", "--profile", "one")
     newcomer.ok("whoami", "--profile", "two")
     newcomer.ok("logout", "--profile", "two", "--forget")
-    assert "[profiles" not in newcomer.file.read_text()
+    assert "[profiles." not in newcomer.file.read_text()
 
 
 def test_a_wrong_token_is_refused_and_not_repeated(world, newcomer):
