@@ -79,6 +79,8 @@ pub enum Credential {
     Password,
     /// A pairing token.
     PairingToken,
+    /// A device token in the body (the Agent API), and nothing else.
+    DeviceToken,
     /// The private key of a device.
     DeviceKey,
 }
@@ -151,7 +153,7 @@ macro_rules! operations {
     };
 }
 
-use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices};
+use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess};
 use Requirement::{Account, Admin, AnyFleet, Credential as Bearer, Fleet, OwnerOrAdmin, User, View};
 
 operations! {
@@ -173,6 +175,17 @@ operations! {
     DeployUpdate, "POST" "/v2/deploy_update", UserToken, Fleet(Deploy);
     /// The same, the older way.
     DeployUpdateV1, "POST" "/v1/deploy_update", UserToken, Fleet(Deploy);
+    /// Send values of a device to the data monitor.
+    SendAppMonitor, "POST" "/v1/send_app_monitor", UserToken, Fleet(ModifyDevices);
+    /// The last values of a device in the data monitor.
+    GetAppMonitorDetails, "GET" "/v1/app_monitor_details", UserToken, View;
+
+    /// Register a device that has no agent.
+    RegisterDevice, "POST" "/v1/agent/register_device", UserToken, Fleet(RegisterAndMoveDevices);
+    /// How often a device without an agent must report.
+    GetProjectParameters, "GET" "/v1/agent/project_parameters", DeviceToken, Bearer;
+    /// A device without an agent says how it is.
+    SendDeviceStatus, "POST" "/v1/agent/device_status", DeviceToken, Bearer;
 
     /// A fleet's devices, page by page.
     ListDevices, "GET" "/api/v2/{project_key}/devices", AccessToken, View;
@@ -190,6 +203,24 @@ operations! {
     ListDeletedDevices, "GET" "/api/v2/{project_key}/deleted-devices", AccessToken, View;
     /// Let a deleted device come back.
     ForgetDeletedDevice, "POST" "/api/v2/{project_key}/deleted-devices/{device_uuid}/forget", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Ask a device for files.
+    RequestDeviceLogs, "POST" "/api/v2/{project_key}/devices/{device_uuid}/logs", AccessToken, Fleet(RemoteAccess);
+    /// Open a tunnel to a port of a device.
+    CreatePortTunnel, "POST" "/api/v2/{project_key}/port_tunnel", AccessToken, Fleet(RemoteAccess);
+    /// A fleet's port tunnels.
+    ListPortTunnels, "GET" "/api/v2/{project_key}/port_tunnel", AccessToken, Fleet(RemoteAccess);
+    /// One port tunnel.
+    GetPortTunnel, "GET" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
+    /// End a port tunnel.
+    DeletePortTunnel, "DELETE" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
+    /// Send values of a device to the data monitor.
+    SendMonitor, "POST" "/api/v2/{project_key}/monitor/{device_uuid}", AccessToken, Fleet(ModifyDevices);
+    /// The names of a fleet's values in the data monitor, page by page.
+    ListAppParameters, "GET" "/api/v2/{project_key}/app-parameters", AccessToken, View;
+    /// Make a name for values in the data monitor.
+    CreateAppParameter, "POST" "/api/v2/{project_key}/app-parameters", AccessToken, Fleet(ModifyDevices);
+    /// Delete a name of the data monitor with all its values.
+    DeleteAppParameter, "DELETE" "/api/v2/{project_key}/app-parameters/{name}", AccessToken, Fleet(ModifyDevices);
     /// Create update flows from a YAML document.
     CreateUpdateFlows, "POST" "/api/v2/{project_key}/update-flows", AccessToken, Fleet(Deploy);
     /// A fleet's update flows, page by page.

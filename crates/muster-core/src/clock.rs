@@ -57,6 +57,11 @@ impl Timestamp {
         Some(Self(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()))
     }
 
+    /// `Mon, 16 Dec 2024 10:17:37 GMT`: how v2's port tunnels print a moment.
+    pub fn to_http_date(self) -> String {
+        self.format("%a, %d %b %Y %H:%M:%S GMT")
+    }
+
     fn format(self, pattern: &str) -> String {
         jiff::Timestamp::from_millisecond(self.0)
             .unwrap_or(if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX })

@@ -100,3 +100,17 @@ pub const PAIRING_USES_MAX: u32 = 10_000_000;
 pub const URL_CHARS_MAX: usize = 2_048;
 /// Longest secret of a registry.
 pub const REGISTRY_SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Capabilities that an agent may announce.
+pub const CAPABILITIES_MAX: usize = 32;
+/// Most values in one call to the data monitor.
+pub const MONITOR_VALUES_MAX: usize = 100;
+/// Values of the data monitor that are kept of each parameter of a device, and that one call shows.
+pub const MONITOR_RECORDS_MAX: u64 = 100;
+/// How long a device may take to open a port tunnel.
+pub const TUNNEL_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a port tunnel lasts, unless the configuration says otherwise.
+pub const TUNNEL_LIFETIME_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
+/// The longest that a port tunnel may last.
+pub const TUNNEL_LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// The newest port tunnels of a fleet, which its list shows.
+pub const LISTED_TUNNELS_MAX: u64 = 1_000;

@@ -133,6 +133,14 @@ checked_text!(
     RegistryName, name
 );
 checked_text!(
+    /// The name of a value of the data monitor, unique in its fleet.
+    ParameterName, name
+);
+checked_text!(
+    /// The path of a file or folder on a device.
+    DevicePath, device_path
+);
+checked_text!(
     /// A tag as API v1 and v2 name it; see [`Tag`] for its two halves.
     TagName, name
 );
@@ -153,6 +161,13 @@ fn version(text: &str) -> Result<(), String> {
 
 fn text(text: &str) -> Result<(), String> {
     bounded(text, TEXT_CHARS_MAX, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
+fn device_path(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err("is not an absolute path".to_owned());
+    }
+    bounded(text, TEXT_CHARS_MAX, char::is_control)
 }
 
 fn project_key(text: &str) -> Result<(), String> {
@@ -234,6 +249,14 @@ mod tests {
         assert!(Text::parse("").is_ok());
         assert!(Text::parse("two\nlines\t").is_ok());
         assert!(Text::parse("\u{0}").is_err());
+    }
+
+    #[test]
+    fn a_path_on_a_device_is_absolute() {
+        assert!(DevicePath::parse("/home/path/to/file").is_ok());
+        for bad in ["", "file", "./file", "/a\nb", "/a\0", &"/a".repeat(3_000)] {
+            assert!(DevicePath::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -323,6 +323,13 @@ pub fn aborted_before_start() -> Reason {
     Reason::new("aborted", "The deployment was aborted before the device began.")
 }
 
+/// What becomes of a target whose device has no agent, as soon as it is made: such a
+/// device will never hear of it.
+pub fn without_agent() -> (TargetStatus, Reason) {
+    let text = "The device has no agent that could carry out an update.";
+    (TargetStatus::Failed, Reason::new("no_agent", text))
+}
+
 /// What becomes of a target whose deadline passed. Shared with the store's
 /// set-based statement, which ends many at once.
 pub fn deadline_verdict(status: TargetStatus, is_abort_requested: bool) -> (TargetStatus, Reason) {

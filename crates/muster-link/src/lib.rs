@@ -19,10 +19,10 @@ pub mod messages;
 
 pub use enroll::{EnrollRequest, EnrollResponse};
 pub use handshake::{Identity, Nonce, PublicKey};
-pub use messages::{Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer};
+pub use messages::{Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability};
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Where a device dials its control link.
 pub const CONTROL_PATH: &str = "/link/v1/control";
 /// Where a device enrols.

@@ -59,9 +59,44 @@ pub enum ToDevice {
         /// Number of the last stored report.
         seq: i64,
     },
+    /// Open a tunnel to one of the device's ports, and answer with
+    /// [`ToServer::Tunnel`]. Only to devices that announced
+    /// [`capability::PORT_TUNNEL`]. Since version 2; no agent serves it yet.
+    OpenTunnel {
+        /// Names the tunnel for ever.
+        tunnel: String,
+        /// The port.
+        port: u16,
+    },
+    /// Close a tunnel. Since version 2.
+    CloseTunnel {
+        /// The tunnel.
+        tunnel: String,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,
+}
+
+/// What an agent may be able to do beyond version 1.
+pub mod capability {
+    /// Opens tunnels to its ports.
+    pub const PORT_TUNNEL: &str = "port_tunnel";
+    /// Uploads files of the device.
+    pub const UPLOAD_FILES: &str = "upload_files";
+}
+
+/// How a tunnel stands, as its device says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunnelState {
+    /// It is open.
+    Opened,
+    /// It was open and is closed.
+    Closed,
+    /// It could not be opened; also what a later version says.
+    #[serde(other)]
+    Failed,
 }
 
 /// Why a device may not connect.
@@ -72,7 +107,7 @@ pub enum RefusedCode {
     /// until a person has looked.
     NotRecognised,
     /// A person has deleted the device. Trying again is of use only once a person
-    /// has let it come back. Since version 1.
+    /// has let it come back. Since version 2.
     Deleted,
     /// The server cannot serve at the moment: try again later.
     Unavailable,
@@ -95,6 +130,10 @@ pub enum ToServer {
         protocol: u32,
         /// What it knows of itself.
         facts: Facts,
+        /// What it can do beyond version 1, as [`capability`] names it. Since
+        /// version 2; older devices announce nothing.
+        #[serde(default)]
+        capabilities: Vec<String>,
     },
     /// The device lives. Since version 1.
     Keepalive {
@@ -112,6 +151,16 @@ pub enum ToServer {
         seq: i64,
         /// What happened.
         event: RunEvent,
+    },
+    /// How a tunnel stands that the device was asked for. Since version 2.
+    Tunnel {
+        /// The tunnel.
+        tunnel: String,
+        /// How it stands.
+        state: TunnelState,
+        /// Why, for a person, unless it is open.
+        #[serde(default)]
+        reason: String,
     },
     /// A message of a later version.
     #[serde(other)]

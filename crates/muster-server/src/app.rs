@@ -37,6 +37,8 @@ pub struct Parts {
     pub keepalives: KeepaliveBuffer,
     /// Calls of API v1, for each device token.
     pub device_calls: CallLimit,
+    /// Calls of the Agent API, for each device token.
+    pub agent_calls: CallLimit,
     /// Calls of API v1, for each account token.
     pub account_calls: CallLimit,
     /// Attempts to log in, from each address.

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use muster_core::limits::PENDING_DEADLINE;
+use muster_core::limits::{PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
 use muster_store::Location;
 
 /// Settings of one server.
@@ -20,6 +20,8 @@ pub struct ServerConfig {
     pub database: Location,
     /// Calls a minute that each device token may make on API v1.
     pub v1_device_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each device token may make on the Agent API.
+    pub agent_api_calls_per_minute: NonZeroU32,
     /// Calls a minute that each account token may make on API v1.
     pub v1_account_calls_per_minute: NonZeroU32,
     /// How long a device may stay pending in a deployment.
@@ -29,10 +31,17 @@ pub struct ServerConfig {
     /// The key that seals secrets. It lies outside the database, and several servers of
     /// one database need the same.
     pub secret_key_file: PathBuf,
+    /// How long a port tunnel lasts; at most [`TUNNEL_LIFETIME_MAX`](muster_core::limits::TUNNEL_LIFETIME_MAX).
+    pub tunnel_lifetime: Duration,
+    /// Below this domain each tunnel has a name of its own.
+    pub tunnel_domain: String,
 }
 
 /// Calls a minute that each device token may make on API v1: the documented three.
 pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+/// Calls a minute that each device token may make on the Agent API: twice what the
+/// shortest heartbeat of a fleet asks for, and some.
+pub const AGENT_API_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("it is not zero");
 /// Calls a minute that each account token may make on API v1.
 pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("it is not zero");
 
@@ -40,6 +49,8 @@ pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect(
 pub const LOGIN_ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 /// The file of the key that seals secrets, in the data folder, unless another is named.
 pub const SECRET_KEY_FILE: &str = "secret.key";
+/// The domain of tunnels, unless the operator has one.
+pub const TUNNEL_DOMAIN: &str = "forwarding.localhost";
 
 impl ServerConfig {
     /// The defaults, for that data folder and address.
@@ -51,8 +62,11 @@ impl ServerConfig {
             login_attempts_per_minute: LOGIN_ATTEMPTS_PER_MINUTE,
             data,
             v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,
+            agent_api_calls_per_minute: AGENT_API_CALLS_PER_MINUTE,
             v1_account_calls_per_minute: V1_ACCOUNT_CALLS_PER_MINUTE,
             pending_deadline: PENDING_DEADLINE,
+            tunnel_lifetime: TUNNEL_LIFETIME_DEFAULT,
+            tunnel_domain: TUNNEL_DOMAIN.to_owned(),
         }
     }
 }

@@ -53,6 +53,12 @@ pub enum OpError {
     /// Other things need what would be deleted.
     #[error("{0}")]
     InUse(String),
+    /// The device that asks was deleted.
+    #[error("the device was deleted from its project; stop registering and reporting")]
+    Deleted,
+    /// The device that asks knows the parameters of its project as they were once.
+    #[error("the project's parameters have changed; fetch them again")]
+    ParametersChanged,
     /// Too many calls.
     #[error("too many calls; try again in {} s", whole_seconds(*.0))]
     RateLimited(Duration),

@@ -3,7 +3,8 @@
 //! Each HTTP face is a folder that translates and nothing else: [`v1`], [`v2`],
 //! [`link`]. Behind the faces stands one set of operations that knows no HTTP:
 //! [`access`] (who may), [`fleet`] (devices, tags, apps, groups), [`deploy`]
-//! (flows, deployments, the engine), [`telemetry`] (keepalives). Two faces that do
+//! (flows, deployments, the engine), [`remote`] (tunnels, files that devices are asked for),
+//! [`telemetry`] (keepalives, the data monitor). Two faces that do
 //! the same thing call the same operation.
 //!
 //! Reading order: [`router`] (everything that can be asked), [`server`] (what runs),
@@ -19,6 +20,7 @@ pub mod health;
 pub mod http;
 pub mod link;
 pub mod openapi;
+pub mod remote;
 pub mod router;
 pub mod server;
 pub mod telemetry;

@@ -23,6 +23,16 @@ fn v1() -> OpenApiRouter<App> {
         .routes(routes!(v1::update_trigger::set))
         .routes(routes!(v1::deploy_update::deploy))
         .routes(routes!(v1::deploy_update::deploy_the_older_way))
+        .routes(routes!(v1::app_monitor::send))
+        .routes(routes!(v1::app_monitor::details))
+}
+
+/// The Agent API of Connect, for devices without an agent.
+fn agent_api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(v1::agent_api::register))
+        .routes(routes!(v1::agent_api::parameters))
+        .routes(routes!(v1::agent_api::status))
 }
 
 /// API v2 of Connect, and Muster's own calls beside it.
@@ -31,6 +41,12 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::device_list::list))
         .routes(routes!(v2::devices::get, v2::devices::patch, v2::device_deletion::delete))
         .routes(routes!(v2::device_deletion::delete_many))
+        .routes(routes!(v2::device_logs::request))
+        .routes(routes!(v2::port_tunnels::create, v2::port_tunnels::list))
+        .routes(routes!(v2::port_tunnels::get, v2::port_tunnels::delete))
+        .routes(routes!(v2::monitor::send))
+        .routes(routes!(v2::monitor::create, v2::monitor::list))
+        .routes(routes!(v2::monitor::delete))
         .routes(routes!(v2::deleted_devices::list))
         .routes(routes!(v2::deleted_devices::forget))
         .routes(routes!(v2::devices::move_to))
@@ -94,24 +110,25 @@ fn rest() -> OpenApiRouter<App> {
 }
 
 /// Every route, without the layers that need a running server.
-fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>) {
-    (v1(), v2().merge(account()).merge(rest()))
+fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>, OpenApiRouter<App>) {
+    (v1(), agent_api(), v2().merge(account()).merge(rest()))
 }
 
 /// The OpenAPI document of every route.
 pub fn openapi_document() -> Value {
-    let (v1, others) = routes();
-    openapi::document(v1.merge(others).into_openapi())
+    let (v1, agent_api, others) = routes();
+    openapi::document(v1.merge(agent_api).merge(others).into_openapi())
 }
 
 /// The server's HTTP service.
 pub fn router(app: App) -> Router {
-    let (v1, others) = routes();
+    let (v1, agent_api, others) = routes();
     let (v1, _) = v1.split_for_parts();
+    let (agent_api, _) = agent_api.split_for_parts();
     let (others, _) = others.split_for_parts();
     // What no route has must be refused in the style of API v1 below `/v1` as well.
     let v1 = v1.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path));
     let others = others.fallback(no_such_path);
-    let (v1, others) = (in_style(v1, &app, ErrorStyle::V1), in_style(others, &app, ErrorStyle::V2));
-    v1.merge(others).with_state(app)
+    let v1 = in_style(v1, &app, ErrorStyle::V1).merge(in_style(agent_api, &app, ErrorStyle::AgentApi));
+    v1.merge(in_style(others, &app, ErrorStyle::V2)).with_state(app)
 }

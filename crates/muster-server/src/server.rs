@@ -63,6 +63,7 @@ impl Server {
             reports,
             keepalives: KeepaliveBuffer::default(),
             device_calls: CallLimit::per_minute(config.v1_device_calls_per_minute),
+            agent_calls: CallLimit::per_minute(config.agent_api_calls_per_minute),
             account_calls: CallLimit::per_minute(config.v1_account_calls_per_minute),
             login_sources: CallLimit::per_minute(config.login_attempts_per_minute),
             login_names: CallLimit::per_minute(config.login_attempts_per_minute),

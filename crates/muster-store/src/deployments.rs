@@ -5,8 +5,8 @@ use std::time::Duration;
 use muster_core::clock::Timestamp;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::{DeploymentUuid, RowId};
-use muster_core::target::{Target, TargetStatus};
-use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
+use muster_core::target::{Target, TargetStatus, without_agent};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::{Db, Result, Tx};
@@ -210,22 +210,23 @@ impl Tx {
     ) -> Result<u64> {
         use targets::Column as T;
         let first = Target::pending(self.now(), pending);
-        let never = Timestamp::NEVER.as_millis();
+        let (never, now) = (Timestamp::NEVER.as_millis(), self.now().as_millis());
+        let (failed, reason) = without_agent();
         let row: [(T, Expr); 15] = [
             (T::DeploymentId, Expr::value(deployment_id)),
             (T::DeviceId, column(devices::Column::Id)),
             (T::Attempt, Expr::value(1)),
-            (T::Status, Expr::value(TargetStatus::Pending.code())),
-            (T::ReasonCode, Expr::value("")),
-            (T::Reason, Expr::value("")),
+            (T::Status, by_agent(TargetStatus::Pending.code(), failed.code())),
+            (T::ReasonCode, by_agent("", &*reason.code)),
+            (T::Reason, by_agent("", &*reason.text)),
             (T::DispatchedEpoch, Expr::value(0_i64)),
             (T::AbortEpoch, Expr::value(0_i64)),
             (T::ReportedSeq, Expr::value(0_i64)),
             (T::IsAbortRequested, Expr::value(false)),
             (T::IsLatest, Expr::value(is_latest)),
-            (T::CreatedAt, Expr::value(self.now().as_millis())),
+            (T::CreatedAt, Expr::value(now)),
             (T::StartedAt, Expr::value(never)),
-            (T::FinishedAt, Expr::value(never)),
+            (T::FinishedAt, by_agent(never, now)),
             (T::DeadlineAt, Expr::value(first.deadline_at.as_millis())),
         ];
         let (columns, values): (Vec<T>, Vec<Expr>) = row.into_iter().unzip();
@@ -239,4 +240,9 @@ impl Tx {
             .take();
         Ok(self.conn.execute(&insert).await?.rows_affected())
     }
+}
+
+/// One value for devices that can run flows, another for those that cannot.
+fn by_agent(with: impl Into<sea_orm::Value>, without: impl Into<sea_orm::Value>) -> Expr {
+    CaseStatement::new().case(column(devices::Column::HasAgent), Expr::value(with)).finally(Expr::value(without)).into()
 }

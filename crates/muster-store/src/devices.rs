@@ -1,5 +1,7 @@
 //! Devices: looked up, listed page by page, enrolled, changed, moved.
 
+use std::time::Duration;
+
 use muster_core::clock::Timestamp;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::limits::NAME_CHARS_MAX;
@@ -43,8 +45,14 @@ pub struct Device {
     pub is_update_trigger_set: bool,
     /// Version of its agent.
     pub agent_version: String,
-    /// Hardware addresses.
+    /// Hardware addresses; what it registered with, where it has no agent.
     pub mac_addresses: Vec<String>,
+    /// Has an agent with a key of its own, and not only the Agent API.
+    pub has_agent: bool,
+    /// What its agent can do beyond the first version.
+    pub capabilities: Vec<String>,
+    /// The heartbeat that it was last told through the Agent API; zero for never.
+    pub told_heartbeat: Duration,
     /// When it was enrolled.
     pub registered_at: Timestamp,
     /// When it was last heard of; its enrolment counts.
@@ -68,6 +76,12 @@ impl Device {
     pub fn is_online(&self, now: Timestamp) -> bool {
         self.online_until_at > now
     }
+
+    /// Whether an update can be deployed to it: that takes an agent. In statements
+    /// over many devices the same is the column `has_agent`.
+    pub fn can_run_flows(&self) -> bool {
+        self.has_agent
+    }
 }
 
 /// What enrols a device.
@@ -77,10 +91,25 @@ pub struct NewDevice {
     pub name: DeviceName,
     /// The row of its group, in the fleet it joins.
     pub group_id: RowId,
-    /// The public half of its key, in base64.
+    /// The public half of its key, in base64. For a device without an agent
+    /// something that is no key, but as unique.
     pub public_key: String,
+    /// How it reaches the server.
+    pub access: DeviceAccess,
     /// What it says of itself.
     pub facts: DeviceFacts,
+}
+
+/// How a device reaches the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceAccess {
+    /// An agent with a key holds a link.
+    Agent,
+    /// The device calls the Agent API by itself, with its device token.
+    AgentApi {
+        /// The time between two calls that it is told when it registers.
+        heartbeat: Duration,
+    },
 }
 
 /// What a device says of itself and seldom changes.
@@ -129,6 +158,9 @@ struct Row {
     is_update_trigger_set: bool,
     agent_version: String,
     mac_addresses: String,
+    has_agent: bool,
+    capabilities: String,
+    told_heartbeat_ms: i64,
     registered_at: i64,
     last_keepalive_at: i64,
     online_until_at: i64,
@@ -145,6 +177,9 @@ impl TryFrom<Row> for Device {
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
             mac_addresses: list(&row.mac_addresses)?,
+            has_agent: row.has_agent,
+            capabilities: list(&row.capabilities)?,
+            told_heartbeat: Duration::from_millis(row.told_heartbeat_ms.try_into().unwrap_or(0)),
             id: row.id,
             uuid: row.uuid,
             account_id: row.account_id,
@@ -178,6 +213,10 @@ fn json(list: &[String]) -> String {
     serde_json::Value::from(list).to_string()
 }
 
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn fact(text: &str) -> String {
     printable(text, NAME_CHARS_MAX)
 }
@@ -193,6 +232,7 @@ fn select_devices() -> SelectStatement {
             [D::Id, D::Uuid, D::AccountId, D::FleetId, D::Name, D::Description, D::Address, D::Lat, D::Lng].map(of),
         )
         .columns([D::IsUpdateTriggerSet, D::AgentVersion, D::MacAddresses, D::RegisteredAt].map(of))
+        .columns([D::HasAgent, D::Capabilities, D::ToldHeartbeatMs].map(of))
         .columns([P::LastKeepaliveAt, P::OnlineUntilAt, P::DeviceIp, P::CpuPercent, P::RamPercent].map(presence))
         .columns([P::DiskUsedBytes, P::DiskSizeBytes].map(presence))
         .expr_as(Expr::col((fleets::Entity, fleets::Column::Name)), "fleet_name")
@@ -299,6 +339,10 @@ impl Tx {
     pub async fn insert_device(&self, fleet: &Fleet, new: &NewDevice) -> Result<DeviceUuid> {
         let uuid = self.random(DeviceUuid::random);
         let now = self.now().as_millis();
+        let told = match new.access {
+            DeviceAccess::Agent => Duration::ZERO,
+            DeviceAccess::AgentApi { heartbeat } => heartbeat,
+        };
         let row = devices::Model {
             id: self.next_id(),
             uuid: uuid.as_str().to_owned(),
@@ -319,6 +363,9 @@ impl Tx {
             ip_addresses: json(&new.facts.ip_addresses),
             mac_addresses: json(&new.facts.mac_addresses),
             registered_at: now,
+            has_agent: new.access == DeviceAccess::Agent,
+            capabilities: json(&[]),
+            told_heartbeat_ms: millis(told),
         };
         let presence = device_presence::Model {
             device_id: row.id,
@@ -349,6 +396,18 @@ impl Tx {
             mac_addresses: Set(json(&facts.mac_addresses)),
             ..Default::default()
         };
+        self.update_device(device_id, change).await
+    }
+
+    /// Notes what a device's agent can do beyond the first version.
+    pub async fn set_device_capabilities(&self, device_id: RowId, capabilities: &[String]) -> Result<()> {
+        let change = devices::ActiveModel { capabilities: Set(json(capabilities)), ..Default::default() };
+        self.update_device(device_id, change).await
+    }
+
+    /// Notes which heartbeat a device has been told through the Agent API.
+    pub async fn set_told_heartbeat(&self, device_id: RowId, heartbeat: Duration) -> Result<()> {
+        let change = devices::ActiveModel { told_heartbeat_ms: Set(millis(heartbeat)), ..Default::default() };
         self.update_device(device_id, change).await
     }
 

@@ -63,6 +63,7 @@ pub struct Standing {
 
 #[derive(FromQueryResult)]
 struct ProspectRow {
+    runs_flows: i32,
     linked: i32,
     held: i32,
     behind: i32,
@@ -97,8 +98,9 @@ impl<C: ConnectionTrait> Db<C> {
     }
 
     /// How the matching devices would stand as targets of a deployment that is made now,
-    /// with how many stand so: one statement, and at most eight rows.
-    pub async fn prospects(&self, matching: &Matching) -> Result<Vec<(Standing, u64)>> {
+    /// with how many stand so: one statement, and at most sixteen rows. `None` for those
+    /// that no agent runs on, whose targets fail at once.
+    pub async fn prospects(&self, matching: &Matching) -> Result<Vec<(Option<Standing>, u64)>> {
         let rows = self.conn.query_all(&select_prospects(matching, self.now())).await?;
         let prospect = |row| {
             let row = ProspectRow::from_query_result(row, "")?;
@@ -109,6 +111,7 @@ impl<C: ConnectionTrait> Db<C> {
                 is_behind_another: row.behind > 0,
                 is_abort_requested: false,
             };
+            let standing = Some(standing).filter(|_| row.runs_flows > 0);
             Ok((standing, row.matching.try_into().unwrap_or(0)))
         };
         rows.iter().map(prospect).collect()
@@ -167,6 +170,7 @@ fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
         .take();
     let flag = |is_so: Expr| CaseStatement::new().case(is_so, 1).finally(0);
     Query::select()
+        .expr_as(flag(Expr::col((devices::Entity, devices::Column::HasAgent))), "runs_flows")
         .expr_as(flag(linked), "linked")
         .expr_as(flag(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet))), "held")
         .expr_as(flag(Expr::exists(open)), "behind")
@@ -174,7 +178,7 @@ fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
         .from(devices::Entity)
         .inner_join(device_presence::Entity, presence(P::DeviceId).equals(id))
         .cond_where(matching.condition(SetForm::In))
-        .group_by_columns([Alias::new("linked"), Alias::new("held"), Alias::new("behind")])
+        .group_by_columns(["runs_flows", "linked", "held", "behind"].map(Alias::new))
         .take()
 }
 

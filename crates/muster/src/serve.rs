@@ -11,7 +11,9 @@ use anyhow::Context;
 use clap::Args;
 use muster_core::clock::Clock;
 use muster_core::limits::PENDING_DEADLINE;
-use muster_server::config::{LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE};
+use muster_server::config::{
+    AGENT_API_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
+};
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,6 +25,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 for any free one
     #[arg(long, value_name = "ADDR", env = "MUSTER_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    /// Calls a minute that each device token may make on the Agent API
+    #[arg(long, value_name = "N", env = "MUSTER_AGENT_API_CALLS_PER_MINUTE", default_value_t = AGENT_API_CALLS_PER_MINUTE)]
+    pub(crate) agent_api_calls_per_minute: NonZeroU32,
     /// Calls a minute that each device token may make on API v1
     #[arg(long, value_name = "N", env = "MUSTER_V1_DEVICE_CALLS_PER_MINUTE", default_value_t = V1_DEVICE_CALLS_PER_MINUTE)]
     pub(crate) v1_device_calls_per_minute: NonZeroU32,
@@ -70,6 +75,7 @@ impl ServeArgs {
         ServerConfig {
             login_attempts_per_minute: self.login_attempts_per_minute,
             secret_key_file: self.secret_key_file.clone().unwrap_or(defaults.secret_key_file),
+            agent_api_calls_per_minute: self.agent_api_calls_per_minute,
             v1_device_calls_per_minute: self.v1_device_calls_per_minute,
             v1_account_calls_per_minute: self.v1_account_calls_per_minute,
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),

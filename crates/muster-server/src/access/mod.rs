@@ -5,6 +5,7 @@
 //! else. What a caller may not see does not exist for it.
 
 pub mod audit_log;
+pub mod device;
 pub mod login;
 pub mod passwords;
 pub mod rate;
@@ -235,6 +236,11 @@ impl Permitted {
     /// Who acts.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Where the request came from.
+    pub fn source_ip(&self) -> &str {
+        &self.caller.source_ip
     }
 
     /// The audit log's name for who acts.

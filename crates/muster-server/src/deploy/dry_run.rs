@@ -2,9 +2,10 @@
 
 use muster_core::filter::DeviceFilter;
 use muster_core::limits::DRY_RUN_SAMPLE;
-use muster_core::target::{Reason, TargetStatus};
+use muster_core::target::{Reason, TargetStatus, without_agent};
 use muster_store::StoreError;
 use muster_store::devices::Device;
+use muster_store::dispatch::Standing;
 
 use super::deployments::{Order, new_deployment};
 use super::standing::{STARTING, why};
@@ -21,6 +22,8 @@ pub struct DryRun {
     pub would_start: u64,
     /// How many would wait, for each reason.
     pub would_wait: Vec<(Reason, u64)>,
+    /// How many cannot run update flows, for each reason.
+    pub refused: Vec<(Reason, u64)>,
     /// Some of the matching devices, those that enrolled first.
     pub sample: Vec<Device>,
 }
@@ -41,25 +44,31 @@ pub async fn dry_run(
     }
     let matching = db.resolve(permitted.fleet(), filter).await.map_err(within)?;
     let (sample, _) = db.devices_page(&matching, None, DRY_RUN_SAMPLE).await?;
-    let mut run = DryRun { matching: 0, would_start: 0, would_wait: Vec::new(), sample };
+    let mut run = DryRun { matching: 0, would_start: 0, would_wait: Vec::new(), refused: Vec::new(), sample };
     for (standing, devices) in db.prospects(&matching).await? {
-        run.count(why(TargetStatus::Pending, standing), devices);
+        run.count(standing, devices);
     }
     run.would_wait.sort_by(|(one, _), (other, _)| one.code.cmp(&other.code));
     Ok(run)
 }
 
 impl DryRun {
-    fn count(&mut self, reason: Option<Reason>, devices: u64) {
+    fn count(&mut self, standing: Option<Standing>, devices: u64) {
         self.matching += devices;
-        match reason {
-            Some(reason) if reason.code != STARTING => {
-                match self.would_wait.iter_mut().find(|(known, _)| *known == reason) {
-                    Some((_, known)) => *known += devices,
-                    None => self.would_wait.push((reason, devices)),
-                }
-            }
+        let Some(standing) = standing else {
+            let (_, reason) = without_agent();
+            return add(&mut self.refused, reason, devices);
+        };
+        match why(TargetStatus::Pending, standing) {
+            Some(reason) if reason.code != STARTING => add(&mut self.would_wait, reason, devices),
             _ => self.would_start += devices,
         }
+    }
+}
+
+fn add(counts: &mut Vec<(Reason, u64)>, reason: Reason, devices: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, known)) => *known += devices,
+        None => counts.push((reason, devices)),
     }
 }

@@ -26,6 +26,11 @@ pub async fn run(app: App) {
         {
             tracing::error!(%error, "overdue targets could not be ended; trying again soon");
         }
+        if devices.is_none()
+            && let Err(error) = crate::remote::tunnels::expire(&app).await
+        {
+            tracing::error!(%error, "overdue tunnels could not be ended; trying again soon");
+        }
         if let Err(error) = send_due(&app, devices.as_deref()).await {
             tracing::error!(%error, "instructions could not be sent; trying again soon");
         }

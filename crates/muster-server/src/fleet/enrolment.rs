@@ -6,10 +6,10 @@ use muster_core::access::Operation;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::invalid::Invalid;
 use muster_core::names::{DeviceName, GroupName};
-use muster_core::token::TokenKind;
+use muster_core::token::{Secret, TokenKind};
 use muster_link::{EnrollRequest, EnrollResponse, Facts};
 use muster_store::audit::NewAuditEvent;
-use muster_store::devices::{Device, DeviceFacts, NewDevice};
+use muster_store::devices::{Device, DeviceAccess, DeviceFacts, NewDevice};
 use muster_store::fleets::Fleet;
 use muster_store::tokens::{NewToken, Token};
 use muster_store::{StoreError, Tx};
@@ -40,7 +40,7 @@ pub async fn enroll(app: &App, request: &EnrollRequest, source_ip: IpAddr) -> Re
                 new_device(&tx, &fleet, &token, request).await?
             }
         };
-        let device_token = device_token(&tx, &device).await?;
+        let device_token = device_token(&tx, &device, "made at enrolment").await?;
         tx.audit(&event(&fleet, &device, source_ip)).await?;
         Ok::<_, WorkError>(EnrollResponse {
             device_uuid: device.uuid.parse().map_err(OpError::from)?,
@@ -104,6 +104,7 @@ async fn new_device(tx: &Tx, fleet: &Fleet, token: &Token, request: &EnrollReque
         name: request.name.clone().map_or_else(|| name_from(&facts), Ok)?,
         group_id,
         public_key: request.public_key.as_str().to_owned(),
+        access: DeviceAccess::Agent,
         facts: stored_facts(facts),
     };
     tx.count_use(token.id).await?;
@@ -132,9 +133,10 @@ pub fn stored_facts(facts: Facts) -> DeviceFacts {
     }
 }
 
-async fn device_token(tx: &Tx, device: &Device) -> Result<muster_core::token::Secret, WorkError> {
+/// Makes the device's one token; an older one ends.
+pub(crate) async fn device_token(tx: &Tx, device: &Device, description: &str) -> Result<Secret, WorkError> {
     tx.revoke_device_tokens(device.id).await?;
-    let token = NewToken::of(TokenKind::Device, device.account_id, "made at enrolment");
+    let token = NewToken::of(TokenKind::Device, device.account_id, description);
     Ok(tx.insert_token(&NewToken { device_id: Some(device.id), ..token }).await?)
 }
 

@@ -8,6 +8,7 @@ use muster_store::fleets::{FleetChange, FleetView};
 use muster_store::{ConnectionTrait, Db, Tx};
 use serde_json::{Value, json};
 
+use super::device_deletion::{delete_matching, end_links};
 use crate::access::{Permitted, PermittedAccount};
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
@@ -63,24 +64,27 @@ pub async fn change(app: &App, permitted: &Permitted, change: &FleetChange) -> R
     Ok(work.await?)
 }
 
-/// Deletes a fleet that has no devices, with its groups, flows and deployments. The
-/// last fleet of an account stays.
-pub async fn delete(app: &App, permitted: &Permitted) -> Result<()> {
+/// Deletes a fleet with its groups, flows and deployments, and `with_devices` with those;
+/// without it there must be none. The last fleet of an account stays.
+pub async fn delete(app: &App, permitted: &Permitted, with_devices: bool) -> Result<()> {
     let work = app.store.write(|tx| async move {
         tx.claim_account(permitted.fleet().account_id).await?;
         let before = view(&tx, permitted).await?;
-        if before.device_count > 0 {
+        if before.device_count > 0 && !with_devices {
             return Err(in_use("fleet", &before.fleet.project_key, before.device_count).into());
         }
         if tx.account_fleets_count(before.fleet.account_id).await? <= 1 {
             return Err(OpError::InUse("the last fleet of an account cannot be deleted".to_owned()).into());
         }
+        let everything = tx.everything_in(vec![before.fleet.id]);
+        let (deleted, linked) = delete_matching(&tx, &app.server_id, &everything).await?;
         tx.delete_fleet(before.fleet.id).await?;
-        let subject = format!("fleet:{}", before.fleet.project_key);
-        tx.audit(&permitted.event(subject, json!({ "before": described(&before) }))).await?;
-        Ok::<_, WorkError>(())
+        let detail = json!({ "before": described(&before), "devices": deleted });
+        tx.audit(&permitted.event(format!("fleet:{}", before.fleet.project_key), detail)).await?;
+        Ok::<_, WorkError>(linked)
     });
-    Ok(work.await?)
+    end_links(app, work.await?);
+    Ok(())
 }
 
 /// Devices are in what would be deleted.

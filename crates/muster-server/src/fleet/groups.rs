@@ -1,12 +1,15 @@
 //! Groups of a fleet: made, renamed, deleted.
 
 use muster_core::access::Permission;
+use muster_core::filter::DeviceFilter;
+use muster_core::ids::RowId;
 use muster_core::invalid::Invalid;
 use muster_core::names::GroupName;
 use muster_store::groups::GroupView;
 use muster_store::{ConnectionTrait, Db, Tx};
 use serde_json::{Value, json};
 
+use super::device_deletion::{delete_matching, end_links};
 use super::fleets::in_use;
 use crate::access::Permitted;
 use crate::app::App;
@@ -19,6 +22,8 @@ pub enum Devices {
     None,
     /// They move into that group of the fleet.
     MoveTo(GroupName),
+    /// They are deleted too.
+    Delete,
 }
 
 /// Makes a group.
@@ -64,6 +69,7 @@ pub async fn delete(app: &App, permitted: &Permitted, name: &str, devices: &Devi
     match devices {
         Devices::None => {}
         Devices::MoveTo(_) => permitted.also(Permission::ModifyDevices)?,
+        Devices::Delete => permitted.also(Permission::RegisterAndMoveDevices)?,
     }
     let work = app.store.write(|tx| async move {
         tx.claim_fleet(permitted.fleet().id).await?;
@@ -71,25 +77,39 @@ pub async fn delete(app: &App, permitted: &Permitted, name: &str, devices: &Devi
         if tx.groups_count(permitted.fleet().id).await? <= 1 {
             return Err(OpError::InUse("the last group of a fleet cannot be deleted".to_owned()).into());
         }
-        let emptied = empty(&tx, permitted, &before, devices).await?;
+        let (emptied, linked) = empty(app, &tx, permitted, &before, devices).await?;
         tx.delete_group(before.id).await?;
         let detail = json!({ "before": { "name": before.name, "devices": before.device_count }, "devices": emptied });
         tx.audit(&permitted.event(format!("group:{}", before.name), detail)).await?;
-        Ok::<_, WorkError>(())
+        Ok::<_, WorkError>(linked)
     });
-    Ok(work.await?)
+    end_links(app, work.await?);
+    Ok(())
 }
 
-/// Takes every device out of a group, and answers with what the audit log tells of it.
-async fn empty(tx: &Tx, permitted: &Permitted, group: &GroupView, devices: &Devices) -> Result<Value, WorkError> {
+/// Takes every device out of a group. Answers with what the audit log tells of it, and
+/// with the devices whose links are to be ended once it is committed.
+async fn empty(
+    app: &App,
+    tx: &Tx,
+    permitted: &Permitted,
+    group: &GroupView,
+    devices: &Devices,
+) -> Result<(Value, Vec<RowId>), WorkError> {
     match devices {
         Devices::None if group.device_count > 0 => Err(in_use("group", &group.name, group.device_count).into()),
-        Devices::None => Ok(Value::Null),
+        Devices::None => Ok((Value::Null, Vec::new())),
         Devices::MoveTo(into) => {
             let unknown = || Invalid::unknown("move_to", "other group of the fleet", into.as_str());
             let into_id = tx.find_group(permitted.fleet().id, into).await?.filter(|id| *id != group.id);
             let moved = tx.empty_group_into(group.id, into_id.ok_or_else(unknown)?).await?;
-            Ok(json!({ "moved": moved, "to_group": into }))
+            Ok((json!({ "moved": moved, "to_group": into }), Vec::new()))
+        }
+        Devices::Delete => {
+            let in_group = DeviceFilter { groups: vec![GroupName::parse(group.name.as_str())?], filters: Vec::new() };
+            let matching = tx.resolve(permitted.fleet(), &in_group).await?;
+            let (deleted, linked) = delete_matching(tx, &app.server_id, &matching).await?;
+            Ok((json!({ "deleted": deleted }), linked))
         }
     }
 }

@@ -8,5 +8,6 @@ pub mod enrolment;
 pub mod fleets;
 pub mod groups;
 pub mod pairing_tokens;
+pub mod registration;
 pub mod saved_filters;
 pub mod tags;

@@ -58,6 +58,9 @@ impl From<muster_store::StoreError> for ApiError {
     }
 }
 
+/// The Connect API's own status for a device that was deleted; HTTP has none of that number.
+const DEVICE_DELETED: u16 = 350;
+
 impl ApiError {
     /// The status that HTTP has for it.
     pub fn status(&self) -> StatusCode {
@@ -75,6 +78,8 @@ impl ApiError {
                 }
                 OpError::NotFound { .. } => StatusCode::NOT_FOUND,
                 OpError::Conflict(_) | OpError::InUse(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
+                OpError::Deleted => StatusCode::from_u16(DEVICE_DELETED).unwrap_or(StatusCode::GONE),
+                OpError::ParametersChanged => StatusCode::MOVED_PERMANENTLY,
                 OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
                 OpError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 OpError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -98,8 +103,10 @@ impl ApiError {
                 }
                 OpError::NotFound { .. } => "not_found",
                 OpError::Conflict(_) => "conflict",
-                OpError::NotNow { code, .. } => code,
                 OpError::InUse(_) => "in_use",
+                OpError::NotNow { code, .. } => code,
+                OpError::Deleted => "device_deleted",
+                OpError::ParametersChanged => "parameters_changed",
                 OpError::RateLimited(_) => "rate_limited",
                 OpError::Unavailable => "unavailable",
                 OpError::Internal(_) => "internal",
@@ -125,6 +132,8 @@ pub struct RequestId(pub String);
 pub enum ErrorStyle {
     /// API v1: 400 with `error_message` for every mistake of the caller, and an empty object for 429.
     V1,
+    /// The Agent API: like API v1, but with the text in `message` as well.
+    AgentApi,
     /// API v2: the status that HTTP has, with `message`, `error_message`, `code` and `request_id`.
     V2,
 }
@@ -172,7 +181,8 @@ fn request_id(app: &App) -> String {
 
 fn rendered(style: ErrorStyle, error: &ApiError, request_id: &str) -> Response {
     let mut response = match style {
-        ErrorStyle::V1 => v1(error),
+        ErrorStyle::V1 => v1(error, json!({ "error_message": text(error) })),
+        ErrorStyle::AgentApi => v1(error, json!({ "error_message": text(error), "message": text(error) })),
         ErrorStyle::V2 => v2(error, request_id),
     };
     match error {
@@ -187,7 +197,7 @@ fn rendered(style: ErrorStyle, error: &ApiError, request_id: &str) -> Response {
     response
 }
 
-fn v1(error: &ApiError) -> Response {
+fn v1(error: &ApiError, body: serde_json::Value) -> Response {
     let status = match error {
         ApiError::Op(
             OpError::Unauthenticated(_)
@@ -204,7 +214,7 @@ fn v1(error: &ApiError) -> Response {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return (status, Json(json!({}))).into_response();
     }
-    (status, Json(json!({ "error_message": text(error) }))).into_response()
+    (status, Json(body)).into_response()
 }
 
 fn v2(error: &ApiError, request_id: &str) -> Response {

@@ -18,6 +18,7 @@ use super::session::{Effect, Hello, Session, answer, deleted, not_recognised};
 use crate::app::App;
 use crate::fleet::enrolment::stored_facts;
 use crate::http::ApiError;
+use crate::remote::tunnels;
 
 /// Bytes of a link's read buffer; the default costs ten times as much memory for each device.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -115,9 +116,10 @@ impl Link {
 
     async fn opened(&mut self, device: &DeviceKey, session: &Session, hello: Hello) -> Option<i64> {
         let (keepalive, facts) = (session.first_keepalive(), stored_facts(hello.facts));
-        let (app, keepalive, facts) = (&self.app, &keepalive, &facts);
+        let (app, keepalive, facts, capabilities) = (&self.app, &keepalive, &facts, &hello.capabilities);
         let opened = app.store.write(|tx| async move {
             tx.set_device_facts(device.id, facts).await?;
+            tx.set_device_capabilities(device.id, capabilities).await?;
             tx.open_link(&app.server_id, keepalive).await
         });
         match opened.await {
@@ -176,6 +178,10 @@ impl Link {
                 Effect::Keep(keepalive) => self.app.keepalives.push(keepalive),
                 Effect::StoreFacts(facts) => self.store_facts(session, facts).await,
                 Effect::Store(report) => self.store(report).await?,
+                Effect::Tunnel { uuid, state, reason } => {
+                    let device_id = session.first_keepalive().device_id;
+                    tunnels::answered(&self.app, device_id, &uuid, state, &reason).await;
+                }
                 Effect::Close => return Err(Gone),
             }
         }

@@ -54,6 +54,20 @@ impl Links {
         });
     }
 
+    /// Sends a message over whatever link the device has here; whether it has one.
+    pub fn tell(&self, device_id: RowId, message: ToDevice) -> bool {
+        let epoch = self.with(|links| links.get(&device_id).map(|link| link.epoch));
+        if let Some(epoch) = epoch {
+            self.send(device_id, epoch, message);
+        }
+        epoch.is_some()
+    }
+
+    /// Whether the device has a link here.
+    pub fn has(&self, device_id: RowId) -> bool {
+        self.with(|links| links.contains_key(&device_id))
+    }
+
     /// Ends the link of a device, whatever its epoch; `message` is the last thing it hears.
     pub fn end(&self, device_id: RowId, message: ToDevice) {
         let Some(link) = self.with(|links| links.remove(&device_id)) else { return };

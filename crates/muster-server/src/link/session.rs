@@ -6,11 +6,14 @@ use std::time::Duration;
 use muster_core::clock::Timestamp;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::limits::HEARTBEATS_MISSED_MAX;
-use muster_link::{Facts, Metrics, Nonce, PublicKey, RefusedCode, RunId, ToDevice, ToServer};
+use muster_link::{Facts, Metrics, Nonce, PublicKey, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability};
 use muster_store::device_deletion::DeletedDevice;
 use muster_store::devices::DeviceKey;
 use muster_store::presence::Keepalive;
 use muster_store::targets::{Report, ReportOutcome};
+
+/// What this server can make use of.
+const KNOWN_CAPABILITIES: [&str; 2] = [capability::PORT_TUNNEL, capability::UPLOAD_FILES];
 
 /// What a device must say first: who it is, and its proof.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,14 +24,20 @@ pub struct Hello {
     pub signature: String,
     /// What it knows of itself.
     pub facts: Facts,
+    /// What it can do beyond the first version.
+    pub capabilities: Vec<String>,
 }
 
 impl Hello {
     /// The hello that the first message is, if it is one.
     pub fn from_message(message: ToServer) -> Option<Self> {
         match message {
-            ToServer::Hello { device_uuid, signature, facts, .. } => {
-                Some(Self { device_uuid, signature, facts: facts.bounded() })
+            ToServer::Hello { device_uuid, signature, facts, mut capabilities, .. } => {
+                // Others are of no use to this server.
+                capabilities.retain(|word| KNOWN_CAPABILITIES.contains(&word.as_str()));
+                capabilities.sort();
+                capabilities.dedup();
+                Some(Self { device_uuid, signature, facts: facts.bounded(), capabilities })
             }
             _ => None,
         }
@@ -81,6 +90,15 @@ pub enum Effect {
     StoreFacts(Facts),
     /// Store a report, then hand the outcome to [`answer`].
     Store(Report),
+    /// A tunnel stands differently, says its device.
+    Tunnel {
+        /// The tunnel.
+        uuid: String,
+        /// How it stands.
+        state: TunnelState,
+        /// Why, in the device's words.
+        reason: String,
+    },
     /// End the link: the device has been silent for too long.
     Close,
 }
@@ -113,6 +131,7 @@ impl Session {
                 seq,
                 event,
             })],
+            ToServer::Tunnel { tunnel, state, reason } => vec![Effect::Tunnel { uuid: tunnel, state, reason }],
             ToServer::Hello { .. } | ToServer::Unknown => Vec::new(),
         }
     }
@@ -199,6 +218,7 @@ mod tests {
             device_uuid: uuid.clone(),
             signature: identity.sign(&nonce, &uuid),
             facts: Facts::default(),
+            capabilities: Vec::new(),
         };
         assert!(hello(&identity).check(&nonce, Some(device(&identity))).is_some());
         assert!(hello(&thief).check(&nonce, Some(device(&identity))).is_none());

@@ -1,6 +1,8 @@
 //! What devices say of themselves again and again: gathered, and stored many at a time.
 
 pub mod buffer;
+pub mod monitor;
+pub mod status;
 
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ pub async fn run(app: crate::app::App) {
         period.tick().await;
         flush(&app).await;
         app.device_calls.forget_idle();
+        app.agent_calls.forget_idle();
         app.account_calls.forget_idle();
         app.login_sources.forget_idle();
         app.login_names.forget_idle();

@@ -1,6 +1,8 @@
 //! API v1 of Connect: tokens in the JSON body on every method, 200 or 400, and
 //! the words of its documents. Translates, and nothing else.
 
+pub mod agent_api;
+pub mod app_monitor;
 pub mod deploy_update;
 pub mod device_apps;
 pub mod device_state;

@@ -82,8 +82,7 @@ impl From<DryRun> for DryRunResult {
             matching: run.matching,
             would_start: run.would_start,
             would_wait: run.would_wait.into_iter().map(counted).collect(),
-            // Every device of a fleet has an agent, and every agent runs flows.
-            refused: Vec::new(),
+            refused: run.refused.into_iter().map(counted).collect(),
             sample: sample.map(|device| SampleDevice { device_uuid: device.uuid, device_name: device.name }).collect(),
         }
     }

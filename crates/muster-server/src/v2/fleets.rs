@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
-use super::wire::{Error, PageQuery, PaginationInfo};
+use super::wire::{Error, PageQuery, PaginationInfo, with_devices};
 use crate::app::App;
 use crate::fleet::fleets::{self, NewFleet};
 use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
@@ -205,15 +205,26 @@ pub async fn patch(
     Ok(Json(fleets::change(&app, &permitted, &body.checked()?).await?.into()))
 }
 
+/// What the address of a deletion asks for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteFleetQuery {
+    devices: Option<String>,
+}
+
 /// Delete a fleet.
 ///
-/// With its groups, flows, deployments and pairing tokens. The last fleet of an
-/// account stays.
+/// With its groups, flows, deployments and pairing tokens. While it has devices only
+/// with `devices=delete`, which deletes them too. The last fleet of an account stays.
 #[utoipa::path(
     delete, path = "/api/v2/account/fleets/{project_key}", operation_id = "DeleteFleet", tag = "Fleets",
-    params(("project_key" = String, Path, description = "The fleet's key")),
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("devices" = Option<String>, Query, description = "`delete`: delete its devices too"),
+    ),
     responses(
         (status = 204, description = "The fleet is gone"),
+        (status = 400, description = "A parameter is wrong", body = Error),
         (status = 401, description = "No valid access token", body = Error),
         (status = 403, description = "The caller is no administrator", body = Error),
         (status = 404, description = "No such fleet", body = Error),
@@ -225,8 +236,9 @@ pub async fn delete(
     State(app): State<App>,
     bearer: Bearer,
     ApiPath(key): ApiPath<String>,
+    ApiQuery(query): ApiQuery<DeleteFleetQuery>,
 ) -> Result<StatusCode, ApiError> {
     let permitted = bearer.fleet(Operation::DeleteFleet, &key).await?;
-    fleets::delete(&app, &permitted).await?;
+    fleets::delete(&app, &permitted, with_devices(query.devices.as_deref())?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

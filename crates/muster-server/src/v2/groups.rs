@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
-use super::wire::{Error, Named, PageQuery, PaginationInfo};
+use super::wire::{Error, Named, PageQuery, PaginationInfo, with_devices};
 use crate::app::App;
 use crate::fleet::groups::{self, Devices};
 use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
@@ -152,24 +152,32 @@ pub async fn patch(
 #[serde(deny_unknown_fields)]
 pub struct DeleteQuery {
     move_to: Option<String>,
+    devices: Option<String>,
 }
 
 impl DeleteQuery {
     fn devices(self) -> Result<Devices, Invalid> {
         let into = self.move_to.map(GroupName::parse).transpose().map_err(|refusal| refusal.within("move_to"))?;
-        Ok(into.map_or(Devices::None, Devices::MoveTo))
+        match (into, with_devices(self.devices.as_deref())?) {
+            (Some(_), true) => Err(Invalid::new("devices", "does not go with move_to")),
+            (Some(into), false) => Ok(Devices::MoveTo(into)),
+            (None, true) => Ok(Devices::Delete),
+            (None, false) => Ok(Devices::None),
+        }
     }
 }
 
 /// Delete a group.
 ///
-/// The last group of a fleet stays.
+/// While it has devices only with `move_to` or `devices=delete`. The last group of a
+/// fleet stays.
 #[utoipa::path(
     delete, path = "/api/v2/{project_key}/groups/{group_name}", operation_id = "DeleteGroup", tag = "Fleets",
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("group_name" = String, Path, description = "The group, percent-encoded"),
         ("move_to" = Option<String>, Query, description = "Move its devices into this group of the fleet first; needs the permission modify_devices too"),
+        ("devices" = Option<String>, Query, description = "`delete`: delete its devices too; needs the permission register_and_move_devices too"),
     ),
     responses(
         (status = 204, description = "The group is gone"),

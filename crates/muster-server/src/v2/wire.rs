@@ -71,6 +71,16 @@ pub fn flag(name: &str, value: Option<&str>) -> Result<bool, Invalid> {
     }
 }
 
+/// Reads `devices` as it stands in the address of a deletion: whether it goes for the
+/// devices as well.
+pub fn with_devices(value: Option<&str>) -> Result<bool, Invalid> {
+    match value {
+        None => Ok(false),
+        Some("delete") => Ok(true),
+        Some(other) => Err(Invalid::new("devices", format!("{} is not \"delete\"", quoted(other)))),
+    }
+}
+
 /// A moment as most of API v2 prints it; null when it has not come.
 pub fn spaced(at: Option<Timestamp>) -> Option<String> {
     at.map(Timestamp::to_spaced)

@@ -47,6 +47,7 @@ impl TestApp {
             v1_device_calls_per_minute: PLENTY,
             v1_account_calls_per_minute: PLENTY,
             login_attempts_per_minute: PLENTY,
+            agent_api_calls_per_minute: PLENTY,
             ..ServerConfig::new(data.path().to_owned(), None, ([127, 0, 0, 1], 0).into())
         };
         settings(&mut config);
@@ -141,6 +142,7 @@ impl TestApp {
     pub(crate) async fn wait(&self, duration: Duration) {
         self.app().clock().advance(duration);
         engine::expire(self.store()).await.unwrap();
+        muster_server::remote::tunnels::expire(self.app()).await.unwrap();
         self.reconcile().await;
     }
 

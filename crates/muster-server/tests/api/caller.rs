@@ -159,6 +159,15 @@ impl Answer {
         text
     }
 
+    /// The text of an error of the Agent API, whose body must hold nothing else.
+    #[track_caller]
+    pub(crate) fn agent_error(&self, status: u16) -> String {
+        let body = self.ok(status);
+        let text = body["message"].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned();
+        assert_eq!(body, json!({ "error_message": text, "message": text }));
+        text
+    }
+
     /// The status, code and text of an error of API v2, whose body must hold nothing more than is documented.
     #[track_caller]
     pub(crate) fn v2_error(&self) -> (u16, String, String) {

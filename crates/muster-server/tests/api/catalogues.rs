@@ -52,7 +52,7 @@ async fn an_app_is_made_renamed_and_deleted(app: &TestApp) {
     let apps = [app_body("firmware", 0, 0), app_body("default_app", 0, 0), app_body("Kiosk 2", 1, 1)];
     let page = json!({ "apps": apps, "pagination_info": { "after": null, "total": 3 } });
     assert_eq!(app.viewer().get(APPS).await.ok(200), page);
-    app.admin().delete(&format!("{APPS}/firmware")).await.done();
+    app.admin().delete(&format!("{APPS}/firmware")).await.empty(204);
     app.viewer().get(&format!("{APPS}/firmware")).await.refused(404);
     let log = app.audit().await;
     let expected = [
@@ -75,7 +75,7 @@ async fn an_app_in_use_is_deleted_by_force_alone(app: &TestApp) {
         app.admin().delete(&format!("{path}?force=x")).await.refused(400),
         "force: \"x\" is neither true nor false"
     );
-    app.admin().delete(&format!("{path}?force=true")).await.done();
+    app.admin().delete(&format!("{path}?force=true")).await.empty(204);
     assert_eq!(device.seen().await["apps"], json!([]));
     assert_eq!(app.admin().post(APPS, &json!({ "name": "firmware" })).await.ok(201), app_body("firmware", 0, 0));
 }
@@ -89,7 +89,7 @@ async fn a_deployment_outlives_its_app(app: &TestApp) {
     assert_ne!(updated, &json!([]));
     let refusal = app.admin().delete(&path).await.refused(409);
     assert_eq!(refusal, "1 device and 1 deployment have the app \"firmware\"");
-    app.admin().delete(&format!("{path}?force=true")).await.done();
+    app.admin().delete(&format!("{path}?force=true")).await.empty(204);
     let after = done.seen().await;
     assert_eq!((&after["updates"][0]["apps_updated"], &after["apps"]), (updated, &json!([])), "history is readable");
     waits.connect().await.succeed().await;
@@ -109,9 +109,9 @@ async fn versions_are_made_and_deleted(app: &TestApp) {
     let used = app.admin().delete(&format!("{path}/2%2F0")).await.v2_error();
     let text = "1 device and 0 deployments have the version \"2/0\"";
     assert_eq!(used, (409, "in_use".to_owned(), text.to_owned()));
-    app.admin().delete(&format!("{path}/2%2F0?force=true")).await.done();
+    app.admin().delete(&format!("{path}/2%2F0?force=true")).await.empty(204);
     assert_eq!(device.seen().await["apps"], json!([]));
-    app.admin().delete(&format!("{path}/1.0")).await.done();
+    app.admin().delete(&format!("{path}/1.0")).await.empty(204);
     app.admin().delete(&format!("{path}/1.0")).await.refused(404);
     create(app, &Order { app: Some(("firmware", "3")), ..Order::default() }).await;
     app.admin().post(&path, &json!({ "version": "3" })).await.ok(201);
@@ -165,7 +165,7 @@ async fn a_tag_is_made_renamed_and_deleted(app: &TestApp) {
     let tags = [tag_body("Leeds", "Leeds", "", 1), tag_body("red", "red", "", 1)];
     let page = json!({ "tags": tags, "pagination_info": { "after": null, "total": 2 } });
     assert_eq!(app.viewer().get(TAGS).await.ok(200), page);
-    app.admin().delete(&format!("{TAGS}/Leeds")).await.done();
+    app.admin().delete(&format!("{TAGS}/Leeds")).await.empty(204);
     assert_eq!(here.seen().await["tags"], json!(["red"]));
     let there = format!("/api/v2/second/devices/{}?enrich_info=true", there.uuid);
     assert_eq!(app.neighbour().get(&there).await.ok(200)["tags"], json!([]), "in every fleet");
@@ -207,7 +207,7 @@ async fn names_may_hold_anything_that_a_path_can_encode(app: &TestApp) {
             let path = format!("{catalogue}/{encoded}");
             assert_eq!(app.viewer().get(&path).await.ok(200)["name"], name);
             app.admin().patch(&path, &json!({ "name": format!("{name}2") })).await.ok(200);
-            app.admin().delete(&format!("{path}2")).await.done();
+            app.admin().delete(&format!("{path}2")).await.empty(204);
         }
     }
 }

@@ -76,8 +76,13 @@ impl<'a> SimulatedDevice<'a> {
 
     /// Opens its link, as a device does that starts.
     pub(crate) async fn connect(&self) -> Link {
+        self.connect_with(&[]).await
+    }
+
+    /// The same, as one that can do more than the first version.
+    pub(crate) async fn connect_with(&self, capabilities: &[&str]) -> Link {
         let mut link = Link::dial(self.app).await;
-        link.say_hello(&self.identity, &self.uuid).await;
+        link.say_hello_with(&self.identity, &self.uuid, capabilities).await;
         match link.next().await {
             Some(ToDevice::Welcome { epoch, heartbeat_ms }) => {
                 link.epoch = epoch;
@@ -130,9 +135,16 @@ impl Link {
 
     /// Answers the challenge with that key, as that device.
     pub(crate) async fn say_hello(&mut self, identity: &Identity, uuid: &DeviceUuid) {
+        self.say_hello_with(identity, uuid, &[]).await;
+    }
+
+    /// The same, and announces what it can do.
+    pub(crate) async fn say_hello_with(&mut self, identity: &Identity, uuid: &DeviceUuid, capabilities: &[&str]) {
         let signature = identity.sign(self.nonce.as_ref().unwrap(), uuid);
         let (device_uuid, facts) = (uuid.clone(), facts());
-        self.send(&ToServer::Hello { device_uuid, signature, protocol: PROTOCOL_VERSION, facts }).await;
+        let capabilities = capabilities.iter().map(|word| (*word).to_owned()).collect();
+        let protocol = PROTOCOL_VERSION;
+        self.send(&ToServer::Hello { device_uuid, signature, protocol, facts, capabilities }).await;
     }
 
     pub(crate) async fn send(&mut self, message: &ToServer) {

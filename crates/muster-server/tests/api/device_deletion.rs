@@ -24,8 +24,8 @@ on_both_engines!(
 );
 
 fn is_deleted(message: Option<ToDevice>) -> bool {
-    let text = "the device was deleted from its fleet".to_owned();
-    message == Some(ToDevice::Refused { code: RefusedCode::Deleted, message: text })
+    let Some(ToDevice::Refused { code, message }) = message else { return false };
+    (code, message.as_str()) == (RefusedCode::Deleted, "the device was deleted from its fleet")
 }
 
 async fn delete(app: &TestApp, device: &SimulatedDevice<'_>) {

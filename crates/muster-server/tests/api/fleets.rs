@@ -12,6 +12,7 @@ on_both_engines!(
     walks_the_fleets_by_pages,
     refuses_wrong_fleets,
     a_fleet_with_devices_stays,
+    a_fleet_is_deleted_with_its_devices,
     a_fleet_goes_with_all_it_has,
     the_last_fleet_of_an_account_stays,
 );
@@ -58,7 +59,7 @@ async fn makes_changes_and_deletes_a_fleet(app: &TestApp) {
     assert_eq!(app.admin().patch(&path, &change).await.ok(200), expected);
     assert_eq!(app.admin().patch(&path, &json!({})).await.ok(200), expected, "what is left out stays");
     assert_eq!(app.admin().get(&path).await.ok(200), expected);
-    app.admin().delete(&path).await.done();
+    app.admin().delete(&path).await.empty(204);
     app.admin().get(&path).await.refused(404);
     app.admin().delete(&path).await.refused(404);
     let log = app.audit().await;
@@ -70,7 +71,7 @@ async fn makes_changes_and_deletes_a_fleet(app: &TestApp) {
             format!(r#"user:admin CreateFleet fleet:shops 127.0.0.1 {{"after":{first}}}"#),
             format!(r#"user:admin PatchFleet fleet:shops 127.0.0.1 {{"after":{last},"before":{first}}}"#),
             format!(r#"user:admin PatchFleet fleet:shops 127.0.0.1 {{"after":{last},"before":{last}}}"#),
-            format!(r#"user:admin DeleteFleet fleet:shops 127.0.0.1 {{"before":{last}}}"#),
+            format!(r#"user:admin DeleteFleet fleet:shops 127.0.0.1 {{"before":{last},"devices":0}}"#),
         ]
     );
 }
@@ -144,6 +145,25 @@ async fn a_fleet_with_devices_stays(app: &TestApp) {
     assert_eq!(app.admin().get(&path).await.ok(200), fleet("demo", "Demo fleet", 2));
 }
 
+async fn a_fleet_is_deleted_with_its_devices(app: &TestApp) {
+    let device = SimulatedDevice::enroll(app, "device").await;
+    let mut link = device.connect().await;
+    create(app, &Order::default()).await;
+    link.instruction().await;
+    let path = format!("{FLEETS}/demo");
+    for (query, expected) in
+        [("devices=keep", "devices: \"keep\" is not \"delete\""), ("devices=", "devices: \"\" is not \"delete\"")]
+    {
+        assert_eq!(app.admin().delete(&format!("{path}?{query}")).await.refused(400), expected);
+    }
+    app.admin().delete(&format!("{path}?devices=delete")).await.empty(204);
+    while link.next().await.is_some() {}
+    app.admin().get(&path).await.refused(404);
+    let log = app.audit().await;
+    let expected = r#"user:admin DeleteFleet fleet:demo 127.0.0.1 {"before":{"heartbeat_seconds":25,"name":"Demo fleet"},"devices":1}"#;
+    assert_eq!(log.last().unwrap(), expected);
+}
+
 async fn a_fleet_goes_with_all_it_has(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device").await;
     flow(app, FLOW).await;
@@ -151,7 +171,7 @@ async fn a_fleet_goes_with_all_it_has(app: &TestApp) {
     create(app, &Order { comment: "first", ..Order::default() }).await;
     let to = json!({ "destination_project_key": "second", "destination_group_name": "Test" });
     app.admin().post(&format!("devices/{}/move", device.uuid), &to).await.ok(200);
-    app.admin().delete(&format!("{FLEETS}/demo")).await.done();
+    app.admin().delete(&format!("{FLEETS}/demo")).await.empty(204);
     app.admin().get("deployments").await.refused(404);
     app.viewer().get(FLEETS).await.ok(200);
     let seen = app.neighbour().get(&format!("/api/v2/second/devices/{}?enrich_info=true", device.uuid)).await.ok(200);

@@ -10,6 +10,7 @@ on_both_engines!(
     names_may_hold_anything_that_a_path_can_encode,
     a_group_with_devices_stays,
     devices_move_out_of_a_group_that_is_deleted,
+    devices_are_deleted_with_their_group,
     the_last_group_of_a_fleet_stays,
     a_device_that_names_no_group_finds_one,
     refuses_wrong_groups,
@@ -36,7 +37,7 @@ async fn makes_renames_and_deletes_a_group(app: &TestApp) {
     assert_eq!(device.seen().await["group_name"], "Lab 7", "devices stay in it");
     app.viewer().get("groups/Lab").await.refused(404);
     assert_eq!(app.viewer().get("groups/Lab%207").await.ok(200), group("Lab 7", 1));
-    app.admin().delete("groups/Test").await.done();
+    app.admin().delete("groups/Test").await.empty(204);
     assert_eq!(listed(app).await, json!([group("Production", 0), group("Lab 7", 1)]));
     let log = app.audit().await;
     let of_groups: Vec<&String> = log.iter().filter(|line| line.contains("Group ")).collect();
@@ -68,7 +69,7 @@ async fn names_may_hold_anything_that_a_path_can_encode(app: &TestApp) {
         assert_eq!(app.viewer().get(&path).await.ok(200), group(name, 0));
         let renamed = format!("{name}/{name}");
         assert_eq!(app.admin().patch(&path, &json!({ "name": renamed })).await.ok(200), group(&renamed, 0));
-        app.admin().delete(&format!("groups/{encoded}%2F{encoded}")).await.done();
+        app.admin().delete(&format!("groups/{encoded}%2F{encoded}")).await.empty(204);
     }
     assert_eq!(listed(app).await, json!([group("Test", 0), group("Production", 0)]));
 }
@@ -89,7 +90,7 @@ async fn devices_move_out_of_a_group_that_is_deleted(app: &TestApp) {
     ] {
         assert_eq!(app.admin().delete(&format!("groups/Production?{query}")).await.refused(400), expected);
     }
-    app.admin().delete("groups/Production?move_to=Test").await.done();
+    app.admin().delete("groups/Production?move_to=Test").await.empty(204);
     assert_eq!(listed(app).await, json!([group("Test", 2)]));
     for device in &devices {
         assert_eq!(device.seen().await["group_name"], "Test");
@@ -98,8 +99,23 @@ async fn devices_move_out_of_a_group_that_is_deleted(app: &TestApp) {
     assert!(app.audit().await.contains(&expected.to_owned()));
 }
 
+async fn devices_are_deleted_with_their_group(app: &TestApp) {
+    let (gone, stays) = (SimulatedDevice::enroll(app, "gone").await, SimulatedDevice::enroll(app, "stays").await);
+    let to_test = json!([{ "op": "replace", "path": "group_name", "value": "Test" }]);
+    app.admin().change(stays.uuid.as_str(), &to_test).await;
+    let mut link = gone.connect().await;
+    let both = app.admin().delete("groups/Production?devices=delete&move_to=Test").await.refused(400);
+    assert_eq!(both, "devices: does not go with move_to");
+    app.admin().delete("groups/Production?devices=delete").await.empty(204);
+    while link.next().await.is_some() {}
+    assert_eq!(listed(app).await, json!([group("Test", 1)]));
+    app.admin().get(&format!("devices/{}", gone.uuid)).await.refused(404);
+    let expected = r#"user:admin DeleteGroup group:Production 127.0.0.1 {"before":{"devices":1,"name":"Production"},"devices":{"deleted":1}}"#;
+    assert!(app.audit().await.contains(&expected.to_owned()));
+}
+
 async fn the_last_group_of_a_fleet_stays(app: &TestApp) {
-    app.admin().delete("groups/Test").await.done();
+    app.admin().delete("groups/Test").await.empty(204);
     let expected = (409, "in_use".to_owned(), "the last group of a fleet cannot be deleted".to_owned());
     assert_eq!(app.admin().delete("groups/Production").await.v2_error(), expected);
 }

@@ -34,6 +34,8 @@ mod orders;
 mod schema;
 
 mod access;
+mod agent_api;
+mod app_monitor;
 mod audit_log;
 mod bad_input;
 mod catalogues;
@@ -61,6 +63,7 @@ mod logins;
 mod openapi;
 mod pages;
 mod pairing_tokens;
+mod port_tunnels;
 mod rate_limits;
 mod registries;
 mod roles;

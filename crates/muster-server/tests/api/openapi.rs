@@ -26,6 +26,11 @@ const CONNECT: &[Operation] = &[
     Operation::SetUpdateTrigger,
     Operation::DeployUpdate,
     Operation::DeployUpdateV1,
+    Operation::SendAppMonitor,
+    Operation::GetAppMonitorDetails,
+    Operation::RegisterDevice,
+    Operation::GetProjectParameters,
+    Operation::SendDeviceStatus,
     Operation::ListDevices,
     Operation::GetDevice,
     Operation::PatchDevice,
@@ -40,6 +45,12 @@ const CONNECT: &[Operation] = &[
     Operation::GetDeploymentDevice,
     Operation::AbortDeployment,
     Operation::AbortDeploymentDevice,
+    Operation::RequestDeviceLogs,
+    Operation::CreatePortTunnel,
+    Operation::ListPortTunnels,
+    Operation::GetPortTunnel,
+    Operation::DeletePortTunnel,
+    Operation::SendMonitor,
 ];
 
 /// A page of `docs/` must hold exactly this; with `MUSTER_UPDATE_DOCS=1` it is written.

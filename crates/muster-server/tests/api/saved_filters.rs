@@ -11,6 +11,7 @@ on_both_engines!(
     a_filter_is_kept_as_it_was_written,
     refuses_wrong_filters,
     a_dry_run_counts_what_a_deployment_would_do,
+    a_dry_run_tells_who_cannot_run_flows,
     a_dry_run_takes_saved_filters,
     a_dry_run_checks_what_would_be_deployed,
     a_dry_run_writes_nothing,
@@ -49,7 +50,7 @@ async fn a_filter_is_saved_replaced_and_deleted(app: &TestApp) {
     let page = json!({ "filters": [expected], "pagination_info": { "after": null, "total": 1 } });
     assert_eq!(app.viewer().get("filters").await.ok(200), page);
     assert_eq!(app.neighbour().get("/api/v2/second/filters").await.ok(200)["filters"], json!([]));
-    app.operator().delete("filters/Red").await.done();
+    app.operator().delete("filters/Red").await.empty(204);
     app.operator().delete("filters/Red").await.refused(404);
     let log = app.audit().await;
     let actions: Vec<&str> = log.iter().filter_map(|line| line.split(' ').nth(1)).collect();
@@ -154,13 +155,24 @@ async fn a_dry_run_counts_what_a_deployment_would_do(app: &TestApp) {
     drop(busy);
 }
 
+async fn a_dry_run_tells_who_cannot_run_flows(app: &TestApp) {
+    SimulatedDevice::enroll(app, "device").await;
+    let registration = json!({ "device_identifier": ["02:00:00:00:00:08"], "project_name": "Demo fleet" });
+    app.admin().v1_post("/v1/agent/register_device", &registration).await.ok(200);
+    let run = app.viewer().post("filters/dry-run", &json!({ "device_filter": {} })).await.ok(200);
+    let message = "The device has no agent that could carry out an update.";
+    assert_eq!(run["refused"], json!([{ "code": "no_agent", "message": message, "count": 1 }]));
+    assert_eq!((&run["matching"], &run["would_start"]), (&json!(2), &json!(0)));
+    assert_eq!(run["would_wait"][0]["count"], 1);
+}
+
 async fn a_dry_run_takes_saved_filters(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device").await;
     tag(app, &device, "red").await;
     app.operator().post("filters", &json!({ "name": "red", "device_filter": tagged("red") })).await.ok(201);
     let run = async |body: Value| app.viewer().post("filters/dry-run", &body).await;
     assert_eq!(run(json!({ "filter_name": "red" })).await.ok(200)["matching"], 1);
-    app.admin().delete("/api/v2/account/tags/red").await.done();
+    app.admin().delete("/api/v2/account/tags/red").await.empty(204);
     for (body, expected) in [
         (json!({ "filter_name": "red" }), "filter_name.filters[0].value: no tag is called \"red\""),
         (json!({ "filter_name": "blue" }), "filter_name: no saved filter of the fleet is called \"blue\""),

@@ -26,6 +26,9 @@ pub struct Model {
     pub ip_addresses: String,
     pub mac_addresses: String,
     pub registered_at: i64,
+    pub has_agent: bool,
+    pub capabilities: String,
+    pub told_heartbeat_ms: i64,
 }
 
 /// Joins are written where they are needed.

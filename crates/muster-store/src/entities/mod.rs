@@ -2,6 +2,8 @@
 #![expect(unreachable_pub, reason = "the derives make every item public; the modules are not")]
 
 pub(crate) mod accounts;
+pub(crate) mod app_parameters;
+pub(crate) mod app_records;
 pub(crate) mod app_versions;
 pub(crate) mod apps;
 pub(crate) mod audit_events;
@@ -18,6 +20,7 @@ pub(crate) mod flow_sources;
 pub(crate) mod flows;
 pub(crate) mod groups;
 pub(crate) mod pairing_details;
+pub(crate) mod port_tunnels;
 pub(crate) mod registries;
 pub(crate) mod role_permissions;
 pub(crate) mod roles;

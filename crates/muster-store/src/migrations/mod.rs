@@ -8,6 +8,7 @@ mod m0001_first_tables;
 mod m0002_catalogues;
 mod m0003_people;
 mod m0004_device_deletion;
+mod m0004b_agent_api;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_catalogues::Migration),
             Box::new(m0003_people::Migration),
             Box::new(m0004_device_deletion::Migration),
+            Box::new(m0004b_agent_api::Migration),
         ]
     }
 }

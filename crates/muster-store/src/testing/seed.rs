@@ -100,6 +100,9 @@ fn device(tx: &Tx, fleet: &Fleet, group_id: RowId, number: usize) -> devices::Mo
         ip_addresses: r#"["192.0.2.1"]"#.to_owned(),
         mac_addresses: r#"["02:00:00:00:00:01"]"#.to_owned(),
         registered_at: tx.now().as_millis(),
+        has_agent: true,
+        capabilities: "[]".to_owned(),
+        told_heartbeat_ms: 0,
     }
 }
 

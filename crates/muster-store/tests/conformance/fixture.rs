@@ -14,7 +14,7 @@ use muster_core::patch::DeviceChange;
 use muster_core::target::{Reason, RunEvent, RunOutcome, StepResult, TargetStatus};
 use muster_store::accounts::{NewUser, User};
 use muster_store::deployments::{DeploymentKind, NewDeployment};
-use muster_store::devices::{Device, DeviceFacts, NewDevice};
+use muster_store::devices::{Device, DeviceAccess, DeviceFacts, NewDevice};
 use muster_store::filter::Matching;
 use muster_store::fleets::Fleet;
 use muster_store::presence::Keepalive;
@@ -81,6 +81,7 @@ impl House {
             name: parsed(DeviceName::parse(name)),
             group_id,
             public_key: format!("key of {name}"),
+            access: DeviceAccess::Agent,
             facts: DeviceFacts { agent_version: "0.1.0".to_owned(), ..DeviceFacts::default() },
         };
         let uuid = self.write(async |tx| tx.insert_device(fleet, &new).await).await.unwrap();

@@ -154,6 +154,7 @@ impl Session {
                     device_uuid: self.device.clone(),
                     protocol: PROTOCOL_VERSION,
                     facts: self.facts.clone(),
+                    capabilities: Vec::new(),
                 })]
             }
             (ToDevice::Welcome { epoch, heartbeat_ms }, State::Answered) => {

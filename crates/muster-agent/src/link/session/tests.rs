@@ -55,7 +55,8 @@ fn up() -> Session {
 #[test]
 fn proves_who_it_is() {
     let outputs = hear(&mut opened(), &challenge(), Duration::ZERO);
-    let [Output::Send(ToServer::Hello { device_uuid, signature, protocol, facts: told })] = outputs.as_slice() else {
+    let [Output::Send(ToServer::Hello { device_uuid, signature, protocol, facts: told, .. })] = outputs.as_slice()
+    else {
         panic!("{outputs:?}")
     };
     assert!(identity().public_key().verifies(&nonce(), device_uuid, signature));

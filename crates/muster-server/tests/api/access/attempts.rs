@@ -34,6 +34,7 @@ impl<'a> Scene<'a> {
         app.admin().change(device.uuid.as_str(), &prepared).await;
         app.admin().post("/api/v2/account/apps", &json!({ "name": "kiosk" })).await.ok(201);
         app.admin().post("filters", &json!({ "name": "saved", "device_filter": {} })).await.ok(201);
+        app.admin().post("app-parameters", &json!({ "name": "temperature" })).await.ok(201);
         Self { app, device, flow, deployment, schemas: Schemas::published() }
     }
 
@@ -87,6 +88,49 @@ impl<'a> Scene<'a> {
             }
             Operation::DeployUpdateV1 => {
                 caller.v1_post("/v1/deploy_update", &self.of_all("flow_id", &json!(self.flow))).await
+            }
+            Operation::SendAppMonitor => {
+                let values = json!([{ "app_parameter_name": "temperature", "app_parameter_value": 7 }]);
+                caller.v1_post("/v1/send_app_monitor", &self.of_device(json!({ "app_parameters": values }))).await
+            }
+            Operation::GetAppMonitorDetails => {
+                caller.v1_get("/v1/app_monitor_details", &self.of_device(json!({}))).await
+            }
+            Operation::RequestDeviceLogs => {
+                caller.post(&format!("devices/{device}/logs"), &json!({ "files_path": "/var/log" })).await
+            }
+            Operation::CreatePortTunnel => self.tunnel(&caller).await,
+            Operation::ListPortTunnels => caller.get("port_tunnel").await,
+            Operation::GetPortTunnel => {
+                let tunnel = self.tunnel(&self.app.admin()).await.ok(201);
+                caller.get(&format!("port_tunnel/{}", tunnel["port_tunnel_id"].as_str().unwrap())).await
+            }
+            Operation::DeletePortTunnel => {
+                let tunnel = self.tunnel(&self.app.admin()).await.ok(201);
+                caller.delete(&format!("port_tunnel/{}", tunnel["port_tunnel_id"].as_str().unwrap())).await
+            }
+            Operation::SendMonitor => {
+                let values = json!([{ "name": "temperature", "value": "7" }]);
+                caller.post(&format!("monitor/{device}"), &json!({ "app_parameters": values })).await
+            }
+            Operation::ListAppParameters => caller.get("app-parameters").await,
+            Operation::CreateAppParameter => {
+                caller.post("app-parameters", &json!({ "name": format!("{who:?}") })).await
+            }
+            Operation::DeleteAppParameter => {
+                let name = format!("{who:?} deletes");
+                self.app.admin().post("app-parameters", &json!({ "name": name })).await.ok(201);
+                caller.delete(&format!("app-parameters/{name}")).await
+            }
+            Operation::RegisterDevice => {
+                let body = json!({ "device_identifier": [format!("{who:?}")], "project_name": "Demo fleet" });
+                caller.v1_post("/v1/agent/register_device", &body).await
+            }
+            Operation::GetProjectParameters => {
+                caller.v1_get("/v1/agent/project_parameters", &json!({ "device_token": caller.keys.user })).await
+            }
+            Operation::SendDeviceStatus => {
+                caller.v1_post("/v1/agent/device_status", &json!({ "device_token": caller.keys.user })).await
             }
             Operation::ListDevices => caller.get("devices").await,
             Operation::GetDevice => caller.get(&format!("devices/{device}")).await,
@@ -334,6 +378,12 @@ impl<'a> Scene<'a> {
         let device = SimulatedDevice::enroll(self.app, "to be deleted").await;
         let filter = json!({ "filters": [{ "type": "specific_device", "operand": "is", "value": device.uuid }] });
         caller.post("devices/delete", &json!({ "device_filter": filter, "expected_count": 1 })).await
+    }
+
+    /// Asks for a tunnel to a device that can open one.
+    async fn tunnel(&self, caller: &Caller<'_>) -> Answer {
+        let _link = self.device.connect_with(&["port_tunnel"]).await;
+        caller.post("port_tunnel", &json!({ "device_uuid": self.device.uuid, "port": 22 })).await
     }
 
     /// With the pairing token of those who hold one, and with a token of another kind by everyone else.

@@ -34,7 +34,11 @@ pub(crate) enum Cell {
 
 /// The rules, in one place.
 pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
-    let done = Cell::Done(success(operation));
+    let done = match operation {
+        // No device can do that yet, and the answer says so.
+        Operation::RequestDeviceLogs => Cell::Refused(409),
+        _ => Cell::Done(success(operation)),
+    };
     if is_of_account(operation) && operation.credential() == Credential::AccessToken {
         return expected_of_account(operation, who, done);
     }
@@ -46,6 +50,8 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
         Credential::DeviceKey => Cell::NotWelcome,
         Credential::PairingToken if who == Who::Device => done,
         Credential::PairingToken => Cell::Refused(401),
+        Credential::DeviceToken if who == Who::Device => done,
+        Credential::DeviceToken => Cell::Refused(400),
         Credential::UserToken if is_allowed(operation, who) => done,
         Credential::UserToken => Cell::Refused(400),
         Credential::AccessToken => match who {
@@ -179,6 +185,7 @@ fn needs(operation: Operation) -> String {
         (_, Requirement::OwnerOrAdmin) => "its owner, or an administrator".to_owned(),
         (Credential::PairingToken, _) => "a pairing token".to_owned(),
         (Credential::DeviceKey, _) => "the device's key".to_owned(),
+        (Credential::DeviceToken, _) => "a device token".to_owned(),
         (_, Requirement::Credential) => "a token".to_owned(),
         (_, Requirement::View) => "a role".to_owned(),
         (_, Requirement::Fleet(permission)) => format!("`{}`", permission.as_str()),

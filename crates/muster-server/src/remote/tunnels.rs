@@ -1,0 +1,179 @@
+//! Port tunnels: asked for, answered by their device, ended.
+
+use muster_core::ids::RowId;
+use muster_core::invalid::Invalid;
+use muster_core::limits::{LISTED_TUNNELS_MAX, TEXT_CHARS_MAX, TUNNEL_ANSWER_TIMEOUT, TUNNEL_LIFETIME_MAX};
+use muster_core::tunnel::{AllowedIp, TunnelStatus};
+use muster_link::{ToDevice, TunnelState, capability};
+use muster_store::devices::Device;
+use muster_store::port_tunnels::{NewTunnel, PortTunnel};
+use muster_store::{StoreError, Tx};
+use rand::RngExt;
+use serde_json::json;
+
+use super::capabilities::require;
+use crate::access::Permitted;
+use crate::app::App;
+use crate::error::{OpError, Result, WorkError};
+use crate::fleet::devices;
+
+/// What is asked of a new tunnel.
+#[derive(Clone, Debug)]
+pub struct TunnelOrder {
+    /// The device, as a caller wrote it.
+    pub device_uuid: String,
+    /// The port of the device.
+    pub port: u16,
+    /// Whom it lets through; the caller, unless they say otherwise.
+    pub allowed_ip: Option<AllowedIp>,
+}
+
+/// Ports that tunnels have on the server.
+const SERVER_PORTS: std::ops::Range<u16> = 32_768..60_000;
+/// Random characters in a tunnel's own host name.
+const HOST_CHARS: usize = 11;
+const HOST_ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+/// Most tunnels that are ended in one transaction.
+const BATCH_MAX: u64 = 500;
+
+/// Makes a tunnel and asks its device to open it. The row is there before the device hears of it.
+pub async fn create(app: &App, permitted: &Permitted, order: &TunnelOrder) -> Result<PortTunnel> {
+    let work = app.store.write(|tx| async move {
+        let device = devices::find(&tx, permitted, &order.device_uuid).await.map_err(|error| match error {
+            OpError::NotFound { .. } => {
+                Invalid::unknown("device_uuid", "device of the fleet", &order.device_uuid).into()
+            }
+            other => other,
+        })?;
+        check(app, &device)?;
+        insert(app, &tx, permitted, &device, order).await
+    });
+    let tunnel = work.await?;
+    app.links.tell(tunnel.device_id, ToDevice::OpenTunnel { tunnel: tunnel.uuid.clone(), port: tunnel.port });
+    Ok(tunnel)
+}
+
+fn check(app: &App, device: &Device) -> Result<()> {
+    require(device, capability::PORT_TUNNEL, "device_uuid")?;
+    if app.links.has(device.id) {
+        return Ok(());
+    }
+    let problem = format!("{} is not connected to this server", device.uuid);
+    Err(OpError::NotNow { code: "device_offline", problem: Invalid::new("device_uuid", problem) })
+}
+
+async fn insert(
+    app: &App,
+    tx: &Tx,
+    permitted: &Permitted,
+    device: &Device,
+    order: &TunnelOrder,
+) -> Result<PortTunnel, WorkError> {
+    let allowed_ip = match &order.allowed_ip {
+        Some(allowed) => allowed.clone(),
+        None => AllowedIp::parse(permitted.source_ip())?,
+    };
+    let (host, server_port) = place(app, device);
+    let now = tx.now();
+    let new = NewTunnel {
+        fleet_id: permitted.fleet().id,
+        device_id: device.id,
+        port: order.port,
+        allowed_ip,
+        server_address: host,
+        server_port,
+        created_by: permitted.actor(),
+        answer_by: now.after(TUNNEL_ANSWER_TIMEOUT),
+        expires_at: now.after(app.config.tunnel_lifetime.min(TUNNEL_LIFETIME_MAX)),
+    };
+    let uuid = tx.insert_port_tunnel(&new).await?;
+    let after = json!({ "device_uuid": device.uuid, "port": new.port, "allowed_ip": new.allowed_ip.as_str() });
+    let detail = json!({ "before": null, "after": after });
+    tx.audit(&permitted.event(format!("port_tunnel:{uuid}"), detail)).await?;
+    let lost = || StoreError::Corrupt { table: "port_tunnels", problem: format!("{uuid} is missing") };
+    Ok(tx.find_port_tunnel(permitted.fleet().id, &uuid).await?.ok_or_else(lost)?)
+}
+
+/// Where callers connect to. The name is hard to guess, though `allowed_ip` is what protects.
+fn place(app: &App, device: &Device) -> (String, u16) {
+    app.random(|rng| {
+        let word: String =
+            (0..HOST_CHARS).map(|_| char::from(HOST_ALPHABET[rng.random_range(0..HOST_ALPHABET.len())])).collect();
+        (format!("{}-{word}.{}", device.uuid, app.config.tunnel_domain), rng.random_range(SERVER_PORTS))
+    })
+}
+
+/// A fleet's newest tunnels, oldest first.
+pub async fn list(app: &App, permitted: &Permitted) -> Result<Vec<PortTunnel>> {
+    Ok(app.store.read().port_tunnels(permitted.fleet().id, LISTED_TUNNELS_MAX).await?)
+}
+
+/// A tunnel of a fleet.
+pub async fn find(app: &App, permitted: &Permitted, uuid: &str) -> Result<PortTunnel> {
+    let tunnel = app.store.read().find_port_tunnel(permitted.fleet().id, &row_text(uuid)).await?;
+    tunnel.ok_or_else(|| OpError::not_found("port tunnel", uuid))
+}
+
+/// PostgreSQL takes no NUL, not even in a comparison.
+fn row_text(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+/// Ends a tunnel for a person. Doing it again changes nothing.
+pub async fn close(app: &App, permitted: &Permitted, uuid: &str) -> Result<()> {
+    let tunnel = &find(app, permitted, uuid).await?;
+    let work = app.store.write(|tx| async move {
+        let reason = ("closed_by_user", "A person closed the tunnel.");
+        let was_open = tx.end_port_tunnel(tunnel.device_id, &tunnel.uuid, TunnelStatus::Closed, reason).await?;
+        if was_open {
+            let detail = json!({ "before": tunnel.status.word(), "after": TunnelStatus::Closed.word() });
+            tx.audit(&permitted.event(format!("port_tunnel:{}", tunnel.uuid), detail)).await?;
+        }
+        Ok::<_, WorkError>(was_open)
+    });
+    if work.await? {
+        app.links.tell(tunnel.device_id, ToDevice::CloseTunnel { tunnel: tunnel.uuid.clone() });
+    }
+    Ok(())
+}
+
+/// A device has said how a tunnel stands. One that nobody waits for is closed again.
+pub async fn answered(app: &App, device_id: RowId, uuid: &str, state: TunnelState, reason: &str) {
+    let text: String = reason.chars().filter(|c| *c != '\0').take(TEXT_CHARS_MAX).collect();
+    let (uuid, text) = (&row_text(uuid), text.as_str());
+    let work = app.store.write(|tx| async move {
+        match state {
+            TunnelState::Opened => tx.open_port_tunnel(device_id, uuid).await,
+            TunnelState::Closed => {
+                let reason = ("closed_by_device", text);
+                tx.end_port_tunnel(device_id, uuid, TunnelStatus::Closed, reason).await
+            }
+            TunnelState::Failed => {
+                let reason = ("device_failed", text);
+                tx.end_port_tunnel(device_id, uuid, TunnelStatus::Terminated, reason).await
+            }
+        }
+    });
+    match work.await {
+        Ok(false) if state == TunnelState::Opened => {
+            app.links.tell(device_id, ToDevice::CloseTunnel { tunnel: uuid.clone() });
+        }
+        Ok(_) => {}
+        // The clock ends it.
+        Err(error) => tracing::warn!(%error, device_id, "what a device says of a tunnel could not be stored"),
+    }
+}
+
+/// Ends every tunnel whose time is over, and tells its device where it is linked here.
+pub async fn expire(app: &App) -> Result<(), StoreError> {
+    loop {
+        // A look first: a write would hold up others.
+        if app.store.read().overdue_port_tunnels(1).await?.is_empty() {
+            return Ok(());
+        }
+        let ended = app.store.write(|tx| async move { tx.expire_port_tunnels(BATCH_MAX).await }).await?;
+        for tunnel in ended {
+            app.links.tell(tunnel.device_id, ToDevice::CloseTunnel { tunnel: tunnel.uuid });
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Port tunnels.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use muster_core::access::Operation;
+use muster_core::invalid::Invalid;
+use muster_core::tunnel::AllowedIp;
+use muster_store::port_tunnels;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Bearer;
+use super::wire::Error;
+use crate::app::App;
+use crate::http::{ApiBody, ApiError, ApiPath};
+use crate::remote::tunnels::{self, TunnelOrder};
+
+/// Body of the creation of a tunnel.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelBody {
+    /// The device; required.
+    device_uuid: Option<String>,
+    /// The port of the device, 1 to 65535; required.
+    port: Option<u64>,
+    /// The one address, or network, that is let through; by default the caller's.
+    allowed_ip: Option<String>,
+}
+
+impl TunnelBody {
+    fn check(self) -> Result<TunnelOrder, Invalid> {
+        let device_uuid = self.device_uuid.ok_or_else(|| Invalid::missing("device_uuid"))?;
+        let port = self.port.ok_or_else(|| Invalid::missing("port"))?;
+        let wrong = || Invalid::new("port", format!("{port} is not a port from 1 to 65535"));
+        let number = u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+        let allowed_ip = self.allowed_ip.as_deref().map(AllowedIp::parse).transpose();
+        let allowed_ip = allowed_ip.map_err(|refusal| refusal.within("allowed_ip"))?;
+        Ok(TunnelOrder { device_uuid, port: number, allowed_ip })
+    }
+}
+
+/// Answer of the creation of a tunnel.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CreatedTunnel {
+    port_tunnel_id: String,
+    server_address: String,
+    server_port: u16,
+}
+
+/// A tunnel.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Tunnel {
+    #[schema(example = "Mon, 16 Dec 2024 10:17:37 GMT")]
+    created_time: String,
+    device_id: String,
+    /// Null while it is not over.
+    #[schema(required = true)]
+    finish_time: Option<String>,
+    port_tunnel_id: String,
+    remote_server_address: String,
+    remote_server_port: u16,
+    /// `pending`, `opened`, `closed` or `terminated`.
+    status: &'static str,
+    /// Whom it lets through.
+    user_source_ip: String,
+}
+
+impl From<port_tunnels::PortTunnel> for Tunnel {
+    fn from(tunnel: port_tunnels::PortTunnel) -> Self {
+        Self {
+            created_time: tunnel.created_at.to_http_date(),
+            device_id: tunnel.device_uuid,
+            finish_time: tunnel.finished_at.map(muster_core::clock::Timestamp::to_http_date),
+            port_tunnel_id: tunnel.uuid,
+            remote_server_address: tunnel.server_address,
+            remote_server_port: tunnel.server_port,
+            status: tunnel.status.word(),
+            user_source_ip: tunnel.allowed_ip,
+        }
+    }
+}
+
+/// Open a tunnel to a port of a device.
+#[utoipa::path(
+    post, path = "/api/v2/{project_key}/port_tunnel", operation_id = "CreatePortTunnel", tag = "Port tunnels",
+    params(("project_key" = String, Path, description = "The fleet's key")),
+    request_body = TunnelBody,
+    responses(
+        (status = 201, description = "The device has been asked to open it", body = CreatedTunnel),
+        (status = 400, description = "A field is wrong", body = Error),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet", body = Error),
+        (status = 409, description = "The device cannot do that, or is offline", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn create(
+    State(app): State<App>,
+    bearer: Bearer,
+    ApiPath(key): ApiPath<String>,
+    ApiBody(body): ApiBody<TunnelBody>,
+) -> Result<(StatusCode, Json<CreatedTunnel>), ApiError> {
+    let permitted = bearer.fleet(Operation::CreatePortTunnel, &key).await?;
+    let tunnel = tunnels::create(&app, &permitted, &body.check()?).await?;
+    let created = CreatedTunnel {
+        port_tunnel_id: tunnel.uuid,
+        server_address: tunnel.server_address,
+        server_port: tunnel.server_port,
+    };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// A fleet's port tunnels.
+///
+/// The newest thousand, oldest first.
+#[utoipa::path(
+    get, path = "/api/v2/{project_key}/port_tunnel", operation_id = "ListPortTunnels", tag = "Port tunnels",
+    params(("project_key" = String, Path, description = "The fleet's key")),
+    responses(
+        (status = 200, description = "The tunnels", body = [Tunnel]),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn list(
+    State(app): State<App>,
+    bearer: Bearer,
+    ApiPath(key): ApiPath<String>,
+) -> Result<Json<Vec<Tunnel>>, ApiError> {
+    let permitted = bearer.fleet(Operation::ListPortTunnels, &key).await?;
+    Ok(Json(tunnels::list(&app, &permitted).await?.into_iter().map(Tunnel::from).collect()))
+}
+
+/// One port tunnel.
+#[utoipa::path(
+    get, path = "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", operation_id = "GetPortTunnel",
+    tag = "Port tunnels",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("port_tunnel_id" = String, Path, description = "The tunnel"),
+    ),
+    responses(
+        (status = 200, description = "The tunnel", body = Tunnel),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet or tunnel", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn get(
+    State(app): State<App>,
+    bearer: Bearer,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
+) -> Result<Json<Tunnel>, ApiError> {
+    let permitted = bearer.fleet(Operation::GetPortTunnel, &key).await?;
+    Ok(Json(tunnels::find(&app, &permitted, &uuid).await?.into()))
+}
+
+/// End a port tunnel.
+#[utoipa::path(
+    delete, path = "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", operation_id = "DeletePortTunnel",
+    tag = "Port tunnels",
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("port_tunnel_id" = String, Path, description = "The tunnel"),
+    ),
+    responses(
+        (status = 204, description = "It is over"),
+        (status = 401, description = "No valid access token", body = Error),
+        (status = 403, description = "The permission is missing", body = Error),
+        (status = 404, description = "No such fleet or tunnel", body = Error),
+    ),
+    security(("access_token" = [])),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    bearer: Bearer,
+    ApiPath((key, uuid)): ApiPath<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let permitted = bearer.fleet(Operation::DeletePortTunnel, &key).await?;
+    tunnels::close(&app, &permitted, &uuid).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,280 @@
+//! Port tunnels: made, answered by their device, ended by a person or by the clock.
+
+use muster_core::clock::Timestamp;
+use muster_core::ids::RowId;
+use muster_core::tunnel::{AllowedIp, TunnelStatus};
+use rand::RngExt;
+use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter};
+
+use crate::db::{Db, Result, Tx};
+use crate::entities::{devices, port_tunnels};
+use crate::error::StoreError;
+
+/// A port tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortTunnel {
+    /// The row.
+    pub id: RowId,
+    /// As every API names it.
+    pub uuid: String,
+    /// The device's row.
+    pub device_id: RowId,
+    /// The device.
+    pub device_uuid: String,
+    /// The port of the device.
+    pub port: u16,
+    /// Whom it lets through.
+    pub allowed_ip: String,
+    /// Where callers connect to.
+    pub server_address: String,
+    /// The port there.
+    pub server_port: u16,
+    /// How it stands.
+    pub status: TunnelStatus,
+    /// Why, once it is final.
+    pub reason_code: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it became final.
+    pub finished_at: Option<Timestamp>,
+    /// When it ends by itself, once it is open.
+    pub expires_at: Timestamp,
+}
+
+/// A tunnel to be made.
+#[derive(Clone, Debug)]
+pub struct NewTunnel {
+    /// The fleet of its device.
+    pub fleet_id: RowId,
+    /// Its device.
+    pub device_id: RowId,
+    /// The port of the device.
+    pub port: u16,
+    /// Whom it lets through.
+    pub allowed_ip: AllowedIp,
+    /// Where callers connect to.
+    pub server_address: String,
+    /// The port there.
+    pub server_port: u16,
+    /// Who makes it.
+    pub created_by: String,
+    /// When it ends unless its device has answered.
+    pub answer_by: Timestamp,
+    /// When it ends by itself, once it is open.
+    pub expires_at: Timestamp,
+}
+
+/// A tunnel that the clock has ended.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct OverdueTunnel {
+    /// The row.
+    pub id: RowId,
+    /// As every API names it.
+    pub uuid: String,
+    /// Its device's row.
+    pub device_id: RowId,
+    status: i16,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: i64,
+    uuid: String,
+    device_id: i64,
+    device_uuid: String,
+    port: i32,
+    allowed_ip: String,
+    server_address: String,
+    server_port: i32,
+    status: i16,
+    reason_code: String,
+    created_at: i64,
+    finished_at: i64,
+    expires_at: i64,
+}
+
+impl TryFrom<Row> for PortTunnel {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let corrupt = |what: &str| StoreError::Corrupt { table: "port_tunnels", problem: what.to_owned() };
+        let port = |port: i32| u16::try_from(port).map_err(|_| corrupt("port"));
+        Ok(Self {
+            id: row.id,
+            uuid: row.uuid,
+            device_id: row.device_id,
+            device_uuid: row.device_uuid,
+            port: port(row.port)?,
+            allowed_ip: row.allowed_ip,
+            server_address: row.server_address,
+            server_port: port(row.server_port)?,
+            status: TunnelStatus::from_code(row.status).ok_or_else(|| corrupt("status"))?,
+            reason_code: row.reason_code,
+            created_at: Timestamp::from_millis(row.created_at),
+            finished_at: crate::targets::moment(row.finished_at),
+            expires_at: Timestamp::from_millis(row.expires_at),
+        })
+    }
+}
+
+/// Not final, in the very words of the partial index.
+fn is_open() -> Expr {
+    Expr::cust(r#""port_tunnels"."status" < 2"#)
+}
+
+fn of(column: port_tunnels::Column) -> Expr {
+    Expr::col((port_tunnels::Entity, column))
+}
+
+fn select_tunnels(fleet_id: RowId) -> SelectStatement {
+    use port_tunnels::Column as T;
+    let names = [
+        T::Id,
+        T::Uuid,
+        T::DeviceId,
+        T::Port,
+        T::AllowedIp,
+        T::ServerAddress,
+        T::ServerPort,
+        T::Status,
+        T::ReasonCode,
+        T::CreatedAt,
+        T::FinishedAt,
+        T::ExpiresAt,
+    ];
+    Query::select()
+        .columns(names.map(|column| (port_tunnels::Entity, column)))
+        .expr_as(Expr::col((devices::Entity, devices::Column::Uuid)), "device_uuid")
+        .from(port_tunnels::Entity)
+        .inner_join(
+            devices::Entity,
+            Expr::col((devices::Entity, devices::Column::Id)).equals((port_tunnels::Entity, T::DeviceId)),
+        )
+        .and_where(of(T::FleetId).eq(fleet_id))
+        .take()
+}
+
+impl<C: ConnectionTrait> Db<C> {
+    /// The newest `limit` tunnels of a fleet, oldest first.
+    pub async fn port_tunnels(&self, fleet_id: RowId, limit: u64) -> Result<Vec<PortTunnel>> {
+        let query = select_tunnels(fleet_id)
+            .order_by((port_tunnels::Entity, port_tunnels::Column::Id), Order::Desc)
+            .limit(limit)
+            .take();
+        let rows = self.conn.query_all(&query).await?;
+        rows.iter().rev().map(|row| PortTunnel::try_from(Row::from_query_result(row, "")?)).collect()
+    }
+
+    /// A tunnel of that fleet.
+    pub async fn find_port_tunnel(&self, fleet_id: RowId, uuid: &str) -> Result<Option<PortTunnel>> {
+        let query = select_tunnels(fleet_id).and_where(of(port_tunnels::Column::Uuid).eq(uuid)).take();
+        let row = self.conn.query_one(&query).await?;
+        row.map(|row| PortTunnel::try_from(Row::from_query_result(&row, "")?)).transpose()
+    }
+
+    /// Open tunnels whose time is over, the most overdue first.
+    pub async fn overdue_port_tunnels(&self, limit: u64) -> Result<Vec<OverdueTunnel>> {
+        use port_tunnels::Column as T;
+        let query = Query::select()
+            .columns([T::Id, T::Uuid, T::DeviceId, T::Status].map(|column| (port_tunnels::Entity, column)))
+            .from(port_tunnels::Entity)
+            .and_where(is_open())
+            .and_where(of(T::EndsAt).lte(self.now().as_millis()))
+            .order_by((port_tunnels::Entity, T::EndsAt), Order::Asc)
+            .limit(limit)
+            .take();
+        let rows = self.conn.query_all(&query).await?;
+        Ok(rows.iter().map(|row| OverdueTunnel::from_query_result(row, "")).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Tx {
+    /// Makes a tunnel that waits for its device, and answers with its uuid.
+    pub async fn insert_port_tunnel(&self, new: &NewTunnel) -> Result<String> {
+        let uuid = self.random(|rng| uuid::Builder::from_random_bytes(rng.random()).into_uuid().to_string());
+        let row = port_tunnels::Model {
+            id: self.next_id(),
+            uuid: uuid.clone(),
+            fleet_id: new.fleet_id,
+            device_id: new.device_id,
+            port: new.port.into(),
+            allowed_ip: new.allowed_ip.as_str().to_owned(),
+            server_address: new.server_address.clone(),
+            server_port: new.server_port.into(),
+            status: TunnelStatus::Pending.code(),
+            reason_code: String::new(),
+            reason: String::new(),
+            created_by: new.created_by.clone(),
+            created_at: self.now().as_millis(),
+            finished_at: Timestamp::NEVER.as_millis(),
+            ends_at: new.answer_by.as_millis(),
+            expires_at: new.expires_at.as_millis(),
+        };
+        port_tunnels::Entity::insert(port_tunnels::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
+        Ok(uuid)
+    }
+
+    /// Its device has opened a tunnel. Answers whether it was waited for.
+    pub async fn open_port_tunnel(&self, device_id: RowId, uuid: &str) -> Result<bool> {
+        use port_tunnels::Column as T;
+        let opened = port_tunnels::Entity::update_many()
+            .col_expr(T::Status, Expr::value(TunnelStatus::Opened.code()))
+            .col_expr(T::EndsAt, Expr::col(T::ExpiresAt))
+            .filter(T::Uuid.eq(uuid))
+            .filter(T::DeviceId.eq(device_id))
+            .filter(T::Status.eq(TunnelStatus::Pending.code()))
+            .exec(&self.conn)
+            .await?;
+        Ok(opened.rows_affected > 0)
+    }
+
+    /// Ends a tunnel of a device that is not final. Answers whether it was so.
+    pub async fn end_port_tunnel(
+        &self,
+        device_id: RowId,
+        uuid: &str,
+        status: TunnelStatus,
+        reason: (&str, &str),
+    ) -> Result<bool> {
+        use port_tunnels::Column as T;
+        let ended = port_tunnels::Entity::update_many()
+            .set(self.ended(status, reason))
+            .filter(T::Uuid.eq(uuid))
+            .filter(T::DeviceId.eq(device_id))
+            .filter(is_open())
+            .exec(&self.conn)
+            .await?;
+        Ok(ended.rows_affected > 0)
+    }
+
+    /// Ends tunnels whose time is over, at most `limit`, and answers with them. Few
+    /// statements, whatever the number.
+    pub async fn expire_port_tunnels(&self, limit: u64) -> Result<Vec<OverdueTunnel>> {
+        let overdue = self.overdue_port_tunnels(limit).await?;
+        for status in [TunnelStatus::Pending, TunnelStatus::Opened] {
+            let ids: Vec<RowId> =
+                overdue.iter().filter(|tunnel| tunnel.status == status.code()).map(|tunnel| tunnel.id).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let (ended, code, text) = status.when_overdue();
+            port_tunnels::Entity::update_many()
+                .set(self.ended(ended, (code, text)))
+                .filter(port_tunnels::Column::Id.is_in(ids))
+                .exec(&self.conn)
+                .await?;
+        }
+        Ok(overdue)
+    }
+
+    fn ended(&self, status: TunnelStatus, (code, text): (&str, &str)) -> port_tunnels::ActiveModel {
+        port_tunnels::ActiveModel {
+            status: Set(status.code()),
+            reason_code: Set(code.to_owned()),
+            reason: Set(text.to_owned()),
+            finished_at: Set(self.now().as_millis()),
+            ..Default::default()
+        }
+    }
+}
