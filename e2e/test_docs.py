@@ -17,7 +17,7 @@ def pages():
     return [page for page in found if page.is_file() and EXAMPLE.search(page.read_text())]
 
 
-def environment(world, device):
+def environment(world, device, folder):
     """What the pages' variables stand for; `docs/testing.md` lists them."""
     programs = os.path.dirname(binary("muster"))
     return clean_environment(
@@ -29,6 +29,8 @@ def environment(world, device):
         PAIRING_TOKEN=world.account.pairing_token,
         DEVICE_UUID=device.uuid,
         DEVICE_TOKEN=device.token,
+        # A login on a page is none of the person's who runs the tests.
+        XDG_CONFIG_HOME=folder / "config",
     )
 
 
@@ -36,5 +38,5 @@ def environment(world, device):
 def test_its_examples_run(own_world, tmp_path, page):
     device = own_world.online_device(name="example")
     script = "\n".join(EXAMPLE.findall(page.read_text()))
-    done = run("bash", "-euo", "pipefail", "-c", script, env=environment(own_world, device), cwd=tmp_path)
+    done = run("bash", "-euo", "pipefail", "-c", script, env=environment(own_world, device, tmp_path), cwd=tmp_path)
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"

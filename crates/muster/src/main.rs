@@ -10,6 +10,7 @@ macro_rules! say {
 }
 
 mod admin;
+mod client;
 mod quickstart;
 mod serve;
 mod settings;
@@ -38,6 +39,8 @@ enum Command {
     Quickstart(quickstart::QuickstartArgs),
     /// Work on the data of a server, beside it or while it is down
     Admin(admin::AdminArgs),
+    #[command(flatten)]
+    Client(client::ClientCommand),
     /// The agent of a device, as in muster-agent
     #[command(hide = true)]
     Agent(AgentCli),
@@ -60,6 +63,7 @@ fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Admin(args) => admin::run(args),
+        Command::Client(command) => Ok(client::run(command, Program::command())),
         Command::Agent(cli) => muster_agent::cli::main_with(cli, agent_env()?),
     }
 }
@@ -85,4 +89,14 @@ fn start_logging(level: &str) -> anyhow::Result<()> {
 /// The threads that everything runs on.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Program::command().debug_assert();
+    }
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
-use muster_core::filter::DeviceFilter;
+use muster_core::filter::{DeviceFilter, WireDeviceFilter};
 use muster_core::invalid::Invalid;
 use muster_core::limits::{FILTER_ITEMS_MAX, LISTED_TAGS_MAX};
 use muster_core::names::{GroupName, TagName};
@@ -18,6 +18,7 @@ use super::wire::{Error, PaginationInfo, flag};
 use crate::app::App;
 use crate::error::OpError;
 use crate::fleet::devices;
+use crate::http::body::parse_json;
 use crate::http::cursor::PageRequest;
 use crate::http::{ApiError, ApiPath};
 
@@ -53,6 +54,7 @@ pub struct DevicePage {
 struct ListQuery {
     group_name: Option<String>,
     tags: Vec<String>,
+    device_filter: Option<String>,
     after: Option<String>,
     limit: Option<String>,
     enrich_info: Option<String>,
@@ -66,6 +68,7 @@ impl ListQuery {
             match key.as_str() {
                 "group_name" => parsed.group_name = Some(value),
                 "tags" => parsed.tags.push(value),
+                "device_filter" => parsed.device_filter = Some(value),
                 "after" => parsed.after = Some(value),
                 "limit" => parsed.limit = Some(value),
                 "enrich_info" => parsed.enrich_info = Some(value),
@@ -80,15 +83,39 @@ impl ListQuery {
     }
 
     fn filter(&self) -> Result<DeviceFilter, Invalid> {
+        if let Some(text) = &self.device_filter {
+            return match &self.group_name {
+                Some(_) => Err(Invalid::new("device_filter", "has groups of its own, and does not go with group_name")),
+                None => written_filter(text).map_err(|refusal| refusal.within("device_filter")),
+            };
+        }
         let group = self.group_name.as_ref().map(|name| GroupName::parse(name.as_str()));
         let group = group.transpose().map_err(|refusal| refusal.within("group_name"))?;
         Ok(DeviceFilter { groups: group.into_iter().collect(), filters: Vec::new() })
+    }
+
+    /// Says which parameter names what does not exist.
+    fn placed(&self, error: muster_store::StoreError) -> OpError {
+        match error {
+            muster_store::StoreError::Invalid(invalid) if self.device_filter.is_some() => {
+                invalid.within("device_filter").into()
+            }
+            muster_store::StoreError::Invalid(invalid) => Invalid::new("group_name", invalid.problem).into(),
+            other => other.into(),
+        }
     }
 
     fn tags(&self) -> Result<Vec<TagName>, Invalid> {
         let tag = |name: &String| TagName::parse(name.as_str()).map_err(|refusal| refusal.within("tags"));
         self.tags.iter().map(tag).collect()
     }
+}
+
+fn written_filter(text: &str) -> Result<DeviceFilter, Invalid> {
+    if let Err(problem) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        return Err(Invalid::new("", format!("is not JSON: {problem}")));
+    }
+    DeviceFilter::try_from(parse_json::<WireDeviceFilter>(text.as_bytes())?)
 }
 
 fn url_pairs(query: &str) -> Vec<(String, String)> {
@@ -105,6 +132,8 @@ fn url_pairs(query: &str) -> Vec<(String, String)> {
         ("project_key" = String, Path, description = "The fleet's key"),
         ("group_name" = Option<String>, Query, description = "Only devices of this group"),
         ("tags" = Option<Vec<String>>, Query, description = "Only devices with any of these tags; repeat the key"),
+        ("device_filter" = Option<String>, Query,
+            description = "Only devices that match this JSON, in the words of a deployment; in place of `group_name`. Muster's own"),
         ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
         ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
         ("enrich_info" = Option<bool>, Query, description = "Add each device's tags"),
@@ -128,20 +157,13 @@ pub async fn list(
     let page = PageRequest::parse(query.after.as_deref(), query.limit.as_deref())?;
     let enrich = flag("enrich_info", query.enrich_info.as_deref())?;
     let store = app.store.read();
-    let matching = store.resolve(permitted.fleet(), &query.filter()?).await.map_err(in_group_name)?;
+    let matching = store.resolve(permitted.fleet(), &query.filter()?).await.map_err(|error| query.placed(error))?;
     let matching = store.with_any_tag(permitted.fleet(), matching, &query.tags()?).await?;
     let total = store.devices_count(&matching).await?;
     let (rows, is_more) = store.devices_page(&matching, page.after, page.limit).await?;
     let after = page.next(rows.last().map(|device| device.id), is_more);
     let devices = listed(&app, rows, enrich).await?;
     Ok(Json(DevicePage { devices, pagination_info: PaginationInfo { after, total } }))
-}
-
-fn in_group_name(error: muster_store::StoreError) -> OpError {
-    match error {
-        muster_store::StoreError::Invalid(invalid) => Invalid::new("group_name", invalid.problem).into(),
-        other => other.into(),
-    }
 }
 
 async fn listed(app: &App, rows: Vec<Device>, enrich: bool) -> Result<Vec<ListedDevice>, OpError> {

@@ -12,6 +12,7 @@ on_both_engines!(
     lists_devices_as_documented,
     lists_at_most_a_hundred_tags,
     narrows_by_group_and_by_any_of_several_tags,
+    narrows_by_a_device_filter,
     prints_a_single_device_as_documented,
     shows_the_last_five_updates,
     refuses_wrong_parameters,
@@ -85,6 +86,37 @@ async fn narrows_by_group_and_by_any_of_several_tags(app: &TestApp) {
     assert_eq!(names("group_name=all").await, ["a", "b", "c"]);
 }
 
+/// The query for the devices that match a filter.
+fn matching(filter: &str) -> String {
+    format!("devices?device_filter={}", form_urlencoded::byte_serialize(filter.as_bytes()).collect::<String>())
+}
+
+async fn narrows_by_a_device_filter(app: &TestApp) {
+    for (name, tag) in [("a", "London"), ("b", "Paris"), ("c", "Paris")] {
+        let device = SimulatedDevice::enroll(app, name).await;
+        let add = json!([{ "op": "add", "path": "tags", "value": [tag, format!("is {name}")] }]);
+        app.admin().change(device.uuid.as_str(), &add).await;
+    }
+    let names = async |query: &str| -> Vec<String> {
+        let page = app.viewer().get(query).await.ok(200);
+        let devices = page["devices"].as_array().unwrap();
+        assert_eq!(page["pagination_info"]["total"], devices.len());
+        devices.iter().map(|device| device["device_name"].as_str().unwrap().to_owned()).collect()
+    };
+    let paris = matching(r#"{"filters": [{"type": "tag", "operand": "is", "value": "Paris"}]}"#);
+    let in_paris = names(&paris).await;
+    assert_eq!(in_paris, ["b", "c"]);
+    assert_eq!(names(&format!("{paris}&tags=is+c&tags=is+a")).await, ["c"]);
+    assert_eq!(names(&matching("{}")).await, ["a", "b", "c"]);
+    let no_one = matching(r#"{"groups": [{"name": "Test"}], "filters": []}"#);
+    assert_eq!(names(&no_one).await, [""; 0]);
+    let first = app.viewer().get(&format!("{paris}&limit=1")).await.ok(200);
+    let after = first["pagination_info"]["after"].as_str().unwrap();
+    assert_eq!(first["pagination_info"]["total"], 2);
+    let second = app.viewer().get(&format!("{paris}&limit=1&after={after}")).await.ok(200);
+    assert_eq!(second["devices"][0]["device_name"], "c");
+}
+
 async fn prints_a_single_device_as_documented(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device1").await;
     let path = format!("devices/{}", device.uuid);
@@ -151,6 +183,20 @@ async fn refuses_wrong_parameters(app: &TestApp) {
         ("devices?group_name=".to_owned(), "group_name: \"\" is empty"),
         ("devices?tags=x".to_owned(), "tags: no tag is called \"x\""),
         ("devices?tags=".to_owned(), "tags: \"\" is empty"),
+        (matching("{"), "device_filter: is not JSON: EOF while parsing an object at line 1 column 1"),
+        (matching(r#"{"group": []}"#), "device_filter.group: unknown field `group`, expected `groups` or `filters`"),
+        (
+            matching(r#"{"groups": [{"name": "x"}]}"#),
+            "device_filter.groups[0].name: no group of the fleet is called \"x\"",
+        ),
+        (
+            matching(r#"{"filters": [{"type": "tag", "operand": "is", "value": ""}]}"#),
+            "device_filter.filters[0].value: \"\" is empty",
+        ),
+        (
+            format!("{}&group_name=Test", matching("{}")),
+            "device_filter: has groups of its own, and does not go with group_name",
+        ),
         (format!("devices?{many}"), "tags: has 101 items, at most 100 are allowed"),
         (single("enrich_info=maybe"), "enrich_info: \"maybe\" is neither true nor false"),
     ];

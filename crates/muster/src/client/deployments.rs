@@ -1,0 +1,214 @@
+//! `muster deployments`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::device_changes::app_version;
+use super::failure::Failure;
+use super::filter::FilterArgs;
+use super::flows;
+use super::output::ListArgs;
+use super::pages::Pages;
+use super::session::Session;
+use super::table::{Column, column};
+use super::watch;
+
+/// What can be done with deployments.
+#[derive(Subcommand)]
+pub(crate) enum DeploymentsCommand {
+    /// List the deployments of the fleet
+    List(ListArgs),
+    /// Send an update flow to devices
+    Create(CreateArgs),
+    /// Show one deployment
+    Show {
+        /// The deployment
+        deployment: String,
+    },
+    /// List the devices of a deployment, and how each stands
+    Devices {
+        /// The deployment
+        deployment: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Show one device of a deployment, with the output of each step
+    Device {
+        /// The deployment
+        deployment: String,
+        /// The device
+        device: String,
+    },
+    /// Abort a deployment, on every device or on one
+    Abort {
+        /// The deployment
+        deployment: String,
+        /// Only on this device
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<String>,
+    },
+    /// Wait until a deployment has ended on every device
+    Watch {
+        /// The deployment
+        deployment: String,
+    },
+}
+
+/// Options of `muster deployments create`.
+#[derive(Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+    #[command(flatten)]
+    which: FilterArgs,
+    /// Only this device
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["group", "filter", "filter_json", "saved", "all"])]
+    device: Option<String>,
+    /// Every device of the fleet
+    #[arg(long)]
+    all: bool,
+    /// Wait until it has ended on every device
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What is deployed.
+#[derive(Args)]
+pub(crate) struct OrderArgs {
+    /// The update flow: its uuid, or its name
+    #[arg(long)]
+    flow: String,
+    #[command(flatten)]
+    more: OrderDetails,
+}
+
+/// What else is said of a deployment.
+#[derive(Args)]
+pub(crate) struct OrderDetails {
+    /// A value for an input of the flow; repeat it for several
+    #[arg(long, value_name = "NAME=VALUE", value_parser = input)]
+    input: Vec<(String, String)>,
+    /// The app and version that a device has once it succeeded
+    #[arg(long, value_name = "APP@VERSION", value_parser = app_version)]
+    app: Option<(String, String)>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+}
+
+fn input(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("not NAME=VALUE".to_owned()),
+    }
+}
+
+impl OrderDetails {
+    /// The `deployment_configuration` of the API.
+    pub(super) async fn configuration(&self, session: &Session, flow: &str) -> Result<Value, Failure> {
+        let inputs = self.input.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+        let inputs = Value::Object(inputs.collect());
+        let mut order = json!({ "flow_uuid": flows::uuid(session, flow).await?, "parameters_mapping": inputs });
+        if let Some((name, version)) = &self.app {
+            order["app"] = json!({ "name": name, "version": version });
+        }
+        if let Some(comment) = &self.comment {
+            order["comment"] = Value::from(comment.as_str());
+        }
+        Ok(order)
+    }
+}
+
+const DEPLOYMENTS: &[Column] = &[
+    column("DEPLOYMENT", "deployment_uuid"),
+    column("TYPE", "type"),
+    column("CREATED", "created_time"),
+    column("COMMENT", "comment"),
+];
+const TARGETS: &[Column] = &[
+    column("DEVICE", "device_uuid"),
+    column("STATUS", "status"),
+    column("STARTED", "started_time"),
+    column("FINISHED", "finished_time"),
+];
+const TARGET: &[Column] = &[
+    column("STATUS", "status"),
+    column("STARTED", "started_time"),
+    column("FINISHED", "finished_time"),
+    column("REASON", "reason"),
+    column("REASON CODE", "reason_code"),
+    column("DEADLINE", "deadline_time"),
+];
+
+pub(super) async fn run(command: DeploymentsCommand, session: &Session) -> Result<(), Failure> {
+    let (http, out, fleet) = (&session.http, &session.out, session.fleet()?);
+    match command {
+        DeploymentsCommand::List(list) => {
+            let call = http.get(&[fleet, "deployments"])?;
+            out.list(Pages::new(call, "deployments", list.limit()), DEPLOYMENTS).await
+        }
+        DeploymentsCommand::Create(args) => create(session, &args).await,
+        DeploymentsCommand::Show { deployment } => {
+            out.object(&http.get(&[fleet, "deployments", &deployment])?.value().await?, DEPLOYMENTS)
+        }
+        DeploymentsCommand::Devices { deployment, list } => {
+            let call = http.get(&[fleet, "deployments", &deployment, "devices"])?;
+            out.list(Pages::new(call, "deployment_by_device_uuid", list.limit()), TARGETS).await
+        }
+        DeploymentsCommand::Device { deployment, device } => show_target(session, &deployment, &device).await,
+        DeploymentsCommand::Abort { deployment, device } => abort(session, &deployment, device.as_deref()).await,
+        DeploymentsCommand::Watch { deployment } => watch::to_the_end(session, &deployment, out.is_json()).await,
+    }
+}
+
+async fn create(session: &Session, args: &CreateArgs) -> Result<(), Failure> {
+    let filter = match &args.device {
+        Some(uuid) => {
+            json!({ "groups": [], "filters": [{ "type": "specific_device", "operand": "is", "value": uuid }] })
+        }
+        None => args.which.chosen(session, args.all).await?,
+    };
+    let order = args.order.more.configuration(session, &args.order.flow).await?;
+    let body = json!({ "device_filter": filter, "deployment_configuration": order });
+    let made = session.http.post(&[session.fleet()?, "deployments"])?.json(&body).value().await?;
+    let deployment = made["deployment_uuid"].as_str().unwrap_or_default();
+    // The bare uuid: `muster deployments watch "$(muster deployments create …)"`.
+    session.out.done(&made, deployment)?;
+    if args.wait { watch::to_the_end(session, deployment, false).await } else { Ok(()) }
+}
+
+async fn show_target(session: &Session, deployment: &str, device: &str) -> Result<(), Failure> {
+    let call = session.http.get(&[session.fleet()?, "deployments", deployment, "devices", device])?;
+    let target = call.query("enrich_info", "true").value().await?;
+    session.out.object(&target, TARGET)?;
+    if session.out.is_json() {
+        return Ok(());
+    }
+    for step in target["steps"].as_array().into_iter().flatten() {
+        show_step(session, step)?;
+    }
+    Ok(())
+}
+
+fn show_step(session: &Session, step: &Value) -> Result<(), Failure> {
+    let exit = step["exit_code"].as_i64().map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
+    session.out.text(&format!("\nStep {}: {exit}", step["name"].as_str().unwrap_or_default()))?;
+    for stream in ["stdout", "stderr"] {
+        let text = step[stream].as_str().unwrap_or_default();
+        if !text.is_empty() {
+            let indented: Vec<String> = text.lines().map(|line| format!("    {line}")).collect();
+            session.out.text(&format!("  {stream}:\n{}", indented.join("\n")))?;
+        }
+    }
+    Ok(())
+}
+
+async fn abort(session: &Session, deployment: &str, device: Option<&str>) -> Result<(), Failure> {
+    let fleet = session.fleet()?;
+    let call = match device {
+        Some(device) => session.http.post(&[fleet, "deployments", deployment, "devices", device, "abort"])?,
+        None => session.http.post(&[fleet, "deployments", deployment, "abort"])?,
+    };
+    let answer = call.value().await?;
+    session.out.done(&answer, answer["message"].as_str().unwrap_or("the abort is on its way"))
+}

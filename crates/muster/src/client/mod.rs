@@ -1,0 +1,144 @@
+//! The command line as a client: everything the public API can do, over HTTP.
+//!
+//! A noun of the API is a command and a file; what they share is `session` (which
+//! server, as whom), `http` and `pages` (calls), `output` and `table` (answers).
+
+mod apps;
+mod audit;
+mod deployments;
+mod device_changes;
+mod devices;
+mod failure;
+mod filter;
+mod filters;
+mod fleets;
+mod flows;
+mod generate;
+mod groups;
+mod http;
+mod login;
+mod output;
+mod pages;
+mod pairing_tokens;
+mod profile;
+mod progress;
+mod prompt;
+mod registries;
+mod roles;
+mod session;
+mod span;
+mod table;
+mod tags;
+mod tokens;
+mod users;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Command, Subcommand};
+
+use failure::Failure;
+use session::{Common, Session};
+
+/// Commands that call a server.
+#[derive(Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Log in to a server, and remember it
+    Login(login::LoginArgs),
+    /// Revoke the token of a login, and forget it
+    Logout(login::LogoutArgs),
+    /// Show who is logged in, where, and what they may do
+    Whoami(Alone),
+    /// Devices of a fleet
+    Devices(Noun<devices::DevicesCommand>),
+    /// Groups of a fleet
+    Groups(Noun<groups::GroupsCommand>),
+    /// Tags of the account
+    Tags(Noun<tags::TagsCommand>),
+    /// Apps of the account, and their versions
+    Apps(Noun<apps::AppsCommand>),
+    /// Update flows of a fleet
+    Flows(Noun<flows::FlowsCommand>),
+    /// Deployments of a fleet
+    Deployments(Noun<deployments::DeploymentsCommand>),
+    /// Saved device filters of a fleet, and what a filter would match
+    Filters(Noun<filters::FiltersCommand>),
+    /// Pairing tokens of a fleet, which enrol devices
+    PairingTokens(Noun<pairing_tokens::PairingTokensCommand>),
+    /// Fleets of the account
+    Fleets(Noun<fleets::FleetsCommand>),
+    /// Access tokens and user tokens
+    Tokens(Noun<tokens::TokensCommand>),
+    /// Users of the account
+    Users(Noun<users::UsersCommand>),
+    /// Roles of the account
+    Roles(Noun<roles::RolesCommand>),
+    /// Registries that updates come from
+    Registries(Noun<registries::RegistriesCommand>),
+    /// The account's audit log
+    Audit(audit::AuditArgs),
+    /// Print what a shell needs to complete this program's commands
+    Completions(generate::CompletionsArgs),
+    /// Write the manual pages
+    Man(generate::ManArgs),
+}
+
+/// A noun with its verbs.
+#[derive(Args)]
+pub(crate) struct Noun<C: Subcommand> {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// A command that is asked nothing more.
+#[derive(Args)]
+pub(crate) struct Alone {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Does the command; `program` is the whole command line's definition.
+pub(crate) fn run(command: ClientCommand, program: Command) -> ExitCode {
+    match begin(command, program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("muster: {}", table::printable_lines(&failure.to_string()));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn begin(command: ClientCommand, program: Command) -> Result<(), Failure> {
+    // One call after the other: the calling thread is enough.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(dispatch(command, program))
+}
+
+async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failure> {
+    use ClientCommand as C;
+    match command {
+        C::Login(args) => login::log_in(&args).await,
+        C::Logout(args) => login::log_out(&args).await,
+        C::Whoami(args) => login::who_am_i(&Session::open(&args.common)?).await,
+        C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Apps(noun) => apps::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Flows(noun) => flows::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Deployments(noun) => deployments::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Filters(noun) => filters::run(noun.command, &Session::open(&noun.common)?).await,
+        C::PairingTokens(noun) => pairing_tokens::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Fleets(noun) => fleets::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Tokens(noun) => tokens::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Users(noun) => users::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Roles(noun) => roles::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Registries(noun) => registries::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Audit(args) => audit::run(&args, &Session::open(&args.common)?).await,
+        C::Completions(args) => generate::completions(&args, program),
+        C::Man(args) => generate::man(&args, program),
+    }
+}
