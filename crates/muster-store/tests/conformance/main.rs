@@ -45,3 +45,4 @@ mod tags;
 mod targets;
 mod tokens;
 mod verdicts;
+mod walks;
