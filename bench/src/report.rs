@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) indexes: Vec<String>,
     /// Big tables that it goes through from end to end, though the answer needs few of their rows.
     pub(crate) walked: Vec<String>,
+    /// Big tables that it reads whole because the answer needs a large part of their rows.
+    pub(crate) read_whole: Vec<String>,
 }
 
 impl Comparison {
@@ -74,6 +76,7 @@ impl Comparison {
         if let Some(plan) = &self.plan {
             figures["indexes"] = json!(plan.indexes);
             figures["walked"] = json!(plan.walked);
+            figures["read_whole"] = json!(plan.read_whole);
         }
         figures
     }
@@ -136,6 +139,7 @@ impl fmt::Display for Line<'_> {
         write!(f, " {}", if line.holds() { "holds" } else { "MISSED" })?;
         if let Some(plan) = &line.plan {
             write!(f, "  {}", plan.indexes.join(" "))?;
+            plan.read_whole.iter().try_for_each(|table| write!(f, " (all of {table})"))?;
             plan.walked.iter().try_for_each(|table| write!(f, " WALKS {table}"))?;
         }
         writeln!(f)
@@ -148,7 +152,8 @@ impl fmt::Display for Report {
         let has_p99 = self.comparisons.iter().any(|line| line.p99_ms_max.is_some());
         let (spread, p99) = (" median     min     max", if has_p99 { "     p99" } else { "" });
         writeln!(f, "{}\n", self.title)?;
-        writeln!(f, "{:<name_width$} {:<23}{:2$}  {3:<23}", "milliseconds", "Muster", p99.len(), self.limit_name)?;
+        let ours_width = spread.len() + p99.len();
+        writeln!(f, "{:<name_width$} {:<ours_width$}  {:<23}", "milliseconds", "Muster", self.limit_name)?;
         writeln!(f, "{:<name_width$} {spread}{p99}  {spread}   ratio   aim", "")?;
         for line in &self.comparisons {
             write!(f, "{}", Line { line, name_width, has_p99 })?;

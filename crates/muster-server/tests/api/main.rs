@@ -56,5 +56,6 @@ mod openapi;
 mod pages;
 mod rate_limits;
 mod server;
+mod tags_at_once;
 mod update_flows;
 mod update_trigger;
