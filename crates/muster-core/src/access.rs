@@ -61,6 +61,11 @@ pub const BUILT_IN_ROLES: [(&str, &[Permission]); 2] = [
     ),
 ];
 
+/// Whether every account has a role of that name, which nobody can change.
+pub fn is_built_in(role: &str) -> bool {
+    BUILT_IN_ROLES.iter().any(|(name, _)| *name == role)
+}
+
 /// What a caller must bear for an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
@@ -70,6 +75,8 @@ pub enum Credential {
     UserToken,
     /// An access token in the `Authorization` header (API v2).
     AccessToken,
+    /// The name and the password of a user, in the body.
+    Password,
     /// A pairing token.
     PairingToken,
     /// The private key of a device.
@@ -85,8 +92,16 @@ pub enum Requirement {
     View,
     /// A role with this permission.
     Fleet(Permission),
+    /// Any user of the account whose token is for all its fleets: what those share.
+    Account,
+    /// A role with this permission in any fleet of the account.
+    AnyFleet(Permission),
     /// An administrator of the account.
     Admin,
+    /// Any user of the account, with a role or without.
+    User,
+    /// The user whom the thing belongs to, or an administrator of the account.
+    OwnerOrAdmin,
 }
 
 /// Declares every operation of the server in one table: the router, the access
@@ -118,6 +133,11 @@ macro_rules! operations {
                 match self { $(Self::$name => $path,)* }
             }
 
+            /// The operation of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|operation| operation.name() == name)
+            }
+
             /// What a caller must bear.
             pub const fn credential(self) -> Credential {
                 match self { $(Self::$name => Credential::$credential,)* }
@@ -132,7 +152,7 @@ macro_rules! operations {
 }
 
 use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices};
-use Requirement::{Credential as Bearer, Fleet, View};
+use Requirement::{Account, Admin, AnyFleet, Credential as Bearer, Fleet, OwnerOrAdmin, User, View};
 
 operations! {
     /// Take a tag off every device that a filter matches.
@@ -162,6 +182,14 @@ operations! {
     PatchDevice, "PATCH" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, Fleet(ModifyDevices);
     /// Move a device into another fleet.
     MoveDevice, "POST" "/api/v2/{project_key}/devices/{device_uuid}/move", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Delete one device.
+    DeleteDevice, "DELETE" "/api/v2/{project_key}/devices/{device_uuid}", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Delete every device that a filter matches.
+    DeleteDevices, "POST" "/api/v2/{project_key}/devices/delete", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// The devices that were deleted from a fleet, page by page.
+    ListDeletedDevices, "GET" "/api/v2/{project_key}/deleted-devices", AccessToken, View;
+    /// Let a deleted device come back.
+    ForgetDeletedDevice, "POST" "/api/v2/{project_key}/deleted-devices/{device_uuid}/forget", AccessToken, Fleet(RegisterAndMoveDevices);
     /// Create update flows from a YAML document.
     CreateUpdateFlows, "POST" "/api/v2/{project_key}/update-flows", AccessToken, Fleet(Deploy);
     /// A fleet's update flows, page by page.
@@ -182,10 +210,135 @@ operations! {
     AbortDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/abort", AccessToken, Fleet(Deploy);
     /// Abort a deployment on one device.
     AbortDeploymentDevice, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}/abort", AccessToken, Fleet(Deploy);
+
+    /// The fleets that the caller sees, page by page.
+    ListFleets, "GET" "/api/v2/account/fleets", AccessToken, Account;
+    /// Create a fleet with its first groups.
+    CreateFleet, "POST" "/api/v2/account/fleets", AccessToken, Admin;
+    /// One fleet.
+    GetFleet, "GET" "/api/v2/account/fleets/{project_key}", AccessToken, View;
+    /// Change the name or the heartbeat of a fleet.
+    PatchFleet, "PATCH" "/api/v2/account/fleets/{project_key}", AccessToken, Admin;
+    /// Delete a fleet, and its devices where that is asked for.
+    DeleteFleet, "DELETE" "/api/v2/account/fleets/{project_key}", AccessToken, Admin;
+    /// A fleet's groups, page by page.
+    ListGroups, "GET" "/api/v2/{project_key}/groups", AccessToken, View;
     /// Create a group in a fleet.
     CreateGroup, "POST" "/api/v2/{project_key}/groups", AccessToken, Fleet(ManageGroups);
+    /// One group.
+    GetGroup, "GET" "/api/v2/{project_key}/groups/{group_name}", AccessToken, View;
+    /// Rename a group.
+    PatchGroup, "PATCH" "/api/v2/{project_key}/groups/{group_name}", AccessToken, Fleet(ManageGroups);
+    /// Delete a group. What is done to its devices needs, beside this, what it needs by
+    /// itself: to move them `modify_devices`, to delete them `register_and_move_devices`.
+    DeleteGroup, "DELETE" "/api/v2/{project_key}/groups/{group_name}", AccessToken, Fleet(ManageGroups);
     /// Create an app in the account.
     CreateApp, "POST" "/api/v2/{project_key}/apps", AccessToken, Fleet(ModifyDevices);
+    /// The account's apps, page by page.
+    ListApps, "GET" "/api/v2/account/apps", AccessToken, Account;
+    /// Create an app in the account, without naming a fleet.
+    CreateAccountApp, "POST" "/api/v2/account/apps", AccessToken, AnyFleet(ModifyDevices);
+    /// One app.
+    GetApp, "GET" "/api/v2/account/apps/{app_name}", AccessToken, Account;
+    /// Rename an app.
+    PatchApp, "PATCH" "/api/v2/account/apps/{app_name}", AccessToken, Admin;
+    /// Delete an app from the catalogue, and from devices where that is asked for.
+    DeleteApp, "DELETE" "/api/v2/account/apps/{app_name}", AccessToken, Admin;
+    /// The known versions of an app, page by page.
+    ListAppVersions, "GET" "/api/v2/account/apps/{app_name}/versions", AccessToken, Account;
+    /// Make a version of an app known.
+    CreateAppVersion, "POST" "/api/v2/account/apps/{app_name}/versions", AccessToken, AnyFleet(ModifyDevices);
+    /// Delete a version of an app from the catalogue, and from devices where that is asked for.
+    DeleteAppVersion, "DELETE" "/api/v2/account/apps/{app_name}/versions/{version}", AccessToken, Admin;
+    /// The account's tags, page by page.
+    ListTags, "GET" "/api/v2/account/tags", AccessToken, Account;
+    /// Create a tag in the account.
+    CreateTag, "POST" "/api/v2/account/tags", AccessToken, AnyFleet(ModifyDevices);
+    /// One tag.
+    GetTag, "GET" "/api/v2/account/tags/{tag_name}", AccessToken, Account;
+    /// Rename a tag; devices keep it.
+    PatchTag, "PATCH" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
+    /// Delete a tag from the catalogue and from every device of the account.
+    DeleteTag, "DELETE" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
+    /// A fleet's saved device filters, page by page.
+    ListFilters, "GET" "/api/v2/{project_key}/filters", AccessToken, View;
+    /// Save a device filter. Needs `deploy`: a saved filter says where updates go, so
+    /// whoever may not send them may not change it under those who do.
+    CreateFilter, "POST" "/api/v2/{project_key}/filters", AccessToken, Fleet(Deploy);
+    /// What a device filter matches, and what a deployment to it would do.
+    DryRunFilter, "POST" "/api/v2/{project_key}/filters/dry-run", AccessToken, View;
+    /// One saved device filter.
+    GetFilter, "GET" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, View;
+    /// Replace a saved device filter.
+    ReplaceFilter, "PUT" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, Fleet(Deploy);
+    /// Delete a saved device filter.
+    DeleteFilter, "DELETE" "/api/v2/{project_key}/filters/{filter_name}", AccessToken, Fleet(Deploy);
+
+    /// A fleet's pairing tokens, page by page.
+    ListPairingTokens, "GET" "/api/v2/{project_key}/pairing-tokens", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Make a pairing token for a fleet.
+    CreatePairingToken, "POST" "/api/v2/{project_key}/pairing-tokens", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// One pairing token of a fleet.
+    GetPairingToken, "GET" "/api/v2/{project_key}/pairing-tokens/{token_id}", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Revoke a pairing token.
+    RevokePairingToken, "DELETE" "/api/v2/{project_key}/pairing-tokens/{token_id}", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Make a successor of a pairing token; both work for now.
+    RotatePairingToken, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/rotate", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// End a rotation: the old pairing token is revoked.
+    CompletePairingTokenRotation, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/complete-rotation", AccessToken, Fleet(RegisterAndMoveDevices);
+    /// Take a rotation back: the new pairing token is revoked.
+    AbortPairingTokenRotation, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/abort-rotation", AccessToken, Fleet(RegisterAndMoveDevices);
+
+    /// Exchange a password for an access token.
+    LogIn, "POST" "/api/v2/account/login", Password, Bearer;
+    /// Revoke the token that is borne.
+    LogOut, "POST" "/api/v2/account/logout", AccessToken, User;
+    /// Who bears the token, and what they may do.
+    GetMe, "GET" "/api/v2/account/me", AccessToken, User;
+    /// Change one's own password.
+    ChangePassword, "PUT" "/api/v2/account/password", AccessToken, User;
+    /// One's own access tokens, or all of the account's for an administrator.
+    ListTokens, "GET" "/api/v2/account/tokens", AccessToken, User;
+    /// Make an access token for oneself, or as an administrator for anybody.
+    CreateToken, "POST" "/api/v2/account/tokens", AccessToken, User;
+    /// One access token.
+    GetToken, "GET" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
+    /// Revoke an access token.
+    RevokeToken, "DELETE" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
+    /// The account's users, page by page.
+    ListUsers, "GET" "/api/v2/account/users", AccessToken, Admin;
+    /// Make a user.
+    CreateUser, "POST" "/api/v2/account/users", AccessToken, Admin;
+    /// One user.
+    GetUser, "GET" "/api/v2/account/users/{name}", AccessToken, Admin;
+    /// Change a user: password, roles, administrator or not.
+    PatchUser, "PATCH" "/api/v2/account/users/{name}", AccessToken, Admin;
+    /// Delete a user; their tokens end at once.
+    DeleteUser, "DELETE" "/api/v2/account/users/{name}", AccessToken, Admin;
+    /// The account's roles, page by page.
+    ListRoles, "GET" "/api/v2/account/roles", AccessToken, User;
+    /// Make a role.
+    CreateRole, "POST" "/api/v2/account/roles", AccessToken, Admin;
+    /// One role.
+    GetRole, "GET" "/api/v2/account/roles/{name}", AccessToken, User;
+    /// Change what a role permits.
+    PatchRole, "PATCH" "/api/v2/account/roles/{name}", AccessToken, Admin;
+    /// Delete a role that nobody has.
+    DeleteRole, "DELETE" "/api/v2/account/roles/{name}", AccessToken, Admin;
+    /// The account's registries, page by page.
+    ListRegistries, "GET" "/api/v2/account/registries", AccessToken, Admin;
+    /// Store where updates come from, with the secret for it.
+    CreateRegistry, "POST" "/api/v2/account/registries", AccessToken, Admin;
+    /// One registry, without its secret.
+    GetRegistry, "GET" "/api/v2/account/registries/{name}", AccessToken, Admin;
+    /// Change a registry.
+    PatchRegistry, "PATCH" "/api/v2/account/registries/{name}", AccessToken, Admin;
+    /// Delete a registry with its secret.
+    DeleteRegistry, "DELETE" "/api/v2/account/registries/{name}", AccessToken, Admin;
+    /// The account's audit log, page by page.
+    ListAuditLog, "GET" "/api/v2/account/audit-log", AccessToken, Admin;
+    /// The whole audit log, or what a filter leaves of it, as one file.
+    ExportAuditLog, "GET" "/api/v2/account/audit-log/export", AccessToken, Admin;
 
     /// Enrol a device with a pairing token.
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;

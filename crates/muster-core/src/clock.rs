@@ -52,6 +52,11 @@ impl Timestamp {
         self.format("%Y-%m-%dT%H:%M:%SZ")
     }
 
+    /// The moment that a text in the form of RFC 3339 tells, in any time zone.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        Some(Self(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()))
+    }
+
     fn format(self, pattern: &str) -> String {
         jiff::Timestamp::from_millisecond(self.0)
             .unwrap_or(if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX })
@@ -113,6 +118,8 @@ mod tests {
         assert_eq!(moment.to_spaced(), "2024-05-02 07:12:57");
         assert_eq!(moment.to_rfc3339(), "2024-05-02T07:12:57Z");
         assert_eq!(Timestamp::FOREVER.to_spaced().len(), 19);
+        let read = Timestamp::from_rfc3339("2024-05-02T09:12:57.999+02:00");
+        assert_eq!((read, Timestamp::from_rfc3339("yesterday")), (Some(moment), None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::invalid::{Invalid, quoted};
 use crate::limits::FILTER_ITEMS_MAX;
 use crate::names::{AppName, GroupName, TagName, Version};
 use crate::target::TargetStatus;
+use crate::wire::objects;
 
 /// Which devices of one fleet are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,15 +71,15 @@ pub enum Rule {
 }
 
 /// A device filter as both APIs send it, apart from v1's `project`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireDeviceFilter {
     /// `[{"name": …}]`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     pub groups: Vec<WireName>,
     /// The conditions.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     pub filters: Vec<WireFilter>,
 }
 
@@ -92,7 +93,7 @@ pub struct WireName {
 }
 
 /// One condition as both APIs send it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WireFilter {
@@ -104,8 +105,10 @@ pub struct WireFilter {
     /// What is compared with.
     pub value: String,
     /// Only with `app`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub app_version: Option<String>,
     /// Only with `deployment`, and required there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<String>,
 }
 

@@ -82,6 +82,45 @@ public_id!(
     DeploymentUuid, "dp-", "deployment"
 );
 
+/// A token, as the APIs name it: `t-` and sixteen letters or digits. It says
+/// nothing of the secret and nothing of the row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenUuid(String);
+
+const TOKEN_PREFIX: &str = "t-";
+const TOKEN_CHARS: usize = 16;
+
+impl TokenUuid {
+    /// A new random id.
+    pub fn random(rng: &mut impl Rng) -> Self {
+        let letters = (0..TOKEN_CHARS).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
+        Self(TOKEN_PREFIX.chars().chain(letters).collect())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TokenUuid {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let letters = text.strip_prefix(TOKEN_PREFIX).unwrap_or_default();
+        if letters.len() == TOKEN_CHARS && letters.bytes().all(|b| ALPHABET.contains(&b)) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid::new("", format!("{} is not the id of a token", quoted(text))))
+    }
+}
+
+impl fmt::Display for TokenUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 fn random_id(prefix: &str, rng: &mut impl Rng) -> String {
     let mut id = String::with_capacity(prefix.len() + 2 * GROUP_CHARS + 1);
     id.push_str(prefix);
@@ -143,6 +182,16 @@ mod tests {
             let id = DeviceUuid::random(&mut rng);
             assert_eq!(id.as_str().parse::<DeviceUuid>().unwrap(), id);
             assert_eq!(id.as_str().len(), 11);
+        }
+    }
+
+    #[test]
+    fn ids_of_tokens_parse_back() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let id = TokenUuid::random(&mut rng);
+        assert_eq!(id.as_str().parse::<TokenUuid>().unwrap(), id);
+        for text in ["", "t-", "t-1a2b", "t-1a2b3c4d5e6f7a8B", "d-1a2b3c4d5e6f7a8b", "t-1a2b3c4d5e6f7a8b0"] {
+            assert!(text.parse::<TokenUuid>().is_err(), "{text:?}");
         }
     }
 

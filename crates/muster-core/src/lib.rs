@@ -6,12 +6,13 @@
 //! Reading order:
 //!
 //! * [`clock`], [`ids`], [`names`], [`token`]: the words;
-//! * [`invalid`]: how a bad word is refused;
+//! * [`invalid`], [`wire`]: how a bad word is refused;
 //! * [`limits`]: every bound, named with its unit;
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
 //! * [`target`]: how one device goes through one deployment;
-//! * [`access`]: who may do what.
+//! * [`access`], [`scope`]: who may do what, and what a token may at most;
+//! * [`registry`]: where updates come from.
 
 pub mod access;
 pub mod clock;
@@ -22,5 +23,8 @@ pub mod invalid;
 pub mod limits;
 pub mod names;
 pub mod patch;
+pub mod registry;
+pub mod scope;
 pub mod target;
 pub mod token;
+pub mod wire;

@@ -18,6 +18,11 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const FILTER_ITEMS_MAX: usize = 100;
 /// Most operations in one PATCH, and most tags or apps in one operation.
 pub const PATCH_ITEMS_MAX: usize = 1_000;
+/// Most tags and apps in all operations of one PATCH together: each is a statement or
+/// two of one transaction, for which every other writer of a SQLite database waits.
+pub const PATCH_ITEMS_TOTAL_MAX: usize = 2_000;
+/// How many of the matching devices a dry run of a device filter shows.
+pub const DRY_RUN_SAMPLE: u64 = 20;
 
 /// Page of API v1 when the caller names none.
 pub const V1_PAGE_DEFAULT: u64 = 20;
@@ -61,6 +66,8 @@ pub const ABORT_DEADLINE: Duration = Duration::from_secs(60 * 60);
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
 /// The shortest time between two keepalives that a fleet may ask for.
 pub const HEARTBEAT_MIN: Duration = Duration::from_secs(5);
+/// The longest time between two keepalives that a fleet may ask for.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
 /// A device is offline when this many heartbeats have been missed.
 pub const HEARTBEATS_MISSED_MAX: u32 = 3;
 
@@ -70,3 +77,26 @@ pub const LINK_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Network addresses, and MAC addresses, that a device may report.
 pub const ADDRESSES_MAX: usize = 32;
+
+/// Shortest password that a person may choose.
+pub const PASSWORD_CHARS_MIN: usize = 12;
+/// Longest password: hashing takes time for every character.
+pub const PASSWORD_CHARS_MAX: usize = 1_024;
+/// How long a login lasts unless it asks for something else.
+pub const LOGIN_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The longest login.
+pub const LOGIN_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// The longest life of a token that ends by itself: ten years.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+/// Passwords that one server hashes at once; each takes 19 MiB and one processor.
+pub const PASSWORDS_AT_ONCE_MAX: usize = 2;
+/// Most fleets that the scope of a token may name.
+pub const SCOPE_FLEETS_MAX: usize = 100;
+/// Most roles that one user may have, over all fleets.
+pub const USER_ROLES_MAX: usize = 1_000;
+/// Most devices that one pairing token may be limited to.
+pub const PAIRING_USES_MAX: u32 = 10_000_000;
+/// Longest address of a registry.
+pub const URL_CHARS_MAX: usize = 2_048;
+/// Longest secret of a registry.
+pub const REGISTRY_SECRET_BYTES_MAX: usize = 16 * 1024;

@@ -73,6 +73,21 @@ checked_text!(
     /// then lower-case letters and digits, 2 to 32 characters.
     ProjectKey, project_key
 );
+/// Keys that no new fleet gets: each is a word that stands in their place in the
+/// paths of API v2.
+const RESERVED_PROJECT_KEYS: [&str; 1] = ["account"];
+
+impl ProjectKey {
+    /// Checks the key of a fleet that is to be made.
+    pub fn parse_new(text: impl Into<String>) -> Result<Self, Invalid> {
+        let key = Self::parse(text)?;
+        if RESERVED_PROJECT_KEYS.contains(&key.as_str()) {
+            return Err(Invalid::new("", format!("{} is reserved", quoted(key.as_str()))));
+        }
+        Ok(key)
+    }
+}
+
 checked_text!(
     /// The name of a fleet; "project name" in API v1.
     FleetName, name
@@ -104,6 +119,18 @@ checked_text!(
 checked_text!(
     /// Free text of a person: a description, a comment, a postal address. May be empty.
     Text, text
+);
+checked_text!(
+    /// The name of a saved device filter, unique in its fleet.
+    FilterName, name
+);
+checked_text!(
+    /// The name of a role, unique in its account.
+    RoleName, name
+);
+checked_text!(
+    /// The name of a registry, unique in its account.
+    RegistryName, name
 );
 checked_text!(
     /// A tag as API v1 and v2 name it; see [`Tag`] for its two halves.
@@ -214,6 +241,8 @@ mod tests {
         for good in ["ab", "demo", "a1234567890123456789012345678901"] {
             assert!(ProjectKey::parse(good).is_ok(), "{good}");
         }
+        assert_eq!(ProjectKey::parse_new("account").unwrap_err().to_string(), "\"account\" is reserved");
+        assert!(ProjectKey::parse_new("accounts").is_ok());
         for bad in ["", "a", "1a", "Demo", "de-mo", "a12345678901234567890123456789012", "démo"] {
             assert!(ProjectKey::parse(bad).is_err(), "{bad}");
         }

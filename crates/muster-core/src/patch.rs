@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::invalid::{Invalid, quoted};
-use crate::limits::PATCH_ITEMS_MAX;
+use crate::limits::{PATCH_ITEMS_MAX, PATCH_ITEMS_TOTAL_MAX};
 use crate::names::{AppName, DeviceName, GroupName, TagName, Text, Version};
+use crate::wire::Object;
 
 /// One change of one device. A patch is a list of them, applied in order, all or none.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +65,25 @@ pub fn from_operations(operations: Vec<WireOperation>) -> Result<Vec<DeviceChang
     let change = |(i, operation): (usize, WireOperation)| {
         DeviceChange::try_from(operation).map_err(|refusal| refusal.within(&format!("operations[{i}]")))
     };
-    operations.into_iter().enumerate().map(change).collect()
+    let changes: Vec<DeviceChange> = operations.into_iter().enumerate().map(change).collect::<Result<_, _>>()?;
+    let items = changes.iter().map(DeviceChange::items).sum::<usize>();
+    if items > PATCH_ITEMS_TOTAL_MAX {
+        let problem = format!("have {items} tags and apps in all, at most {PATCH_ITEMS_TOTAL_MAX} are allowed");
+        return Err(Invalid::new("operations", problem));
+    }
+    Ok(changes)
+}
+
+impl DeviceChange {
+    /// How many tags or apps it names.
+    fn items(&self) -> usize {
+        match self {
+            Self::AddTags(names) | Self::RemoveTags(names) | Self::ReplaceTags(names) => names.len(),
+            Self::SetApps(apps) | Self::ReplaceApps(apps) => apps.len(),
+            Self::RemoveApps(names) => names.len(),
+            _ => 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -200,7 +219,7 @@ impl TryFrom<WireApp> for (AppName, Version) {
 
 fn app(item: Value) -> Result<(AppName, Version), Invalid> {
     let shown = item.to_string();
-    let wire: WireApp =
+    let Object(wire): Object<WireApp> =
         serde_json::from_value(item).map_err(|error| Invalid::new("value", format!("{}: {error}", quoted(&shown))))?;
     <(AppName, Version)>::try_from(wire).map_err(|refusal| refusal.within("value"))
 }
@@ -318,6 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn bounds_what_all_operations_hold_together() {
+        let operation = |tags: usize| json!({ "op": "add", "path": "tags", "value": vec!["a"; tags] });
+        assert!(parse(json!([operation(1_000), operation(1_000)])).is_ok());
+        let refusal = parse(json!([operation(1_000), operation(1_000), operation(1)])).unwrap_err();
+        assert_eq!(refusal, "operations: have 2001 tags and apps in all, at most 2000 are allowed");
+        let refusal = parse(json!([operation(1_001)])).unwrap_err();
+        assert_eq!(refusal, "operations[0].value: has 1001 items, at most 1000 are allowed");
+    }
+
+    #[test]
     fn refuses_with_the_place_and_the_value() {
         let cases = [
             (json!([]), "operations: is empty"),
@@ -337,6 +366,7 @@ mod tests {
             (json!([{"op":"remove","path":"device_name"}]), "a device always has one"),
             (json!([{"op":"replace","path":"is_update_trigger_set","value":"true"}]), "true or false"),
             (json!([{"op":"add","path":"apps","value":[{"app_name":"a"}]}]), "missing field `version`"),
+            (json!([{"op":"add","path":"apps","value":[["a", "1"]]}]), "expected an object"),
         ];
         for (wire, expected) in cases {
             let refusal = parse(wire.clone()).unwrap_err();

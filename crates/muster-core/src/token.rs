@@ -35,6 +35,11 @@ impl TokenKind {
         }
     }
 
+    /// The kind that is stored by that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// Begins every secret of the kind, so that scanners and people know it.
     const fn prefix(self) -> &'static str {
         match self {

@@ -31,7 +31,7 @@ pub enum ToDevice {
         /// Time between two keepalives, in milliseconds.
         heartbeat_ms: u64,
     },
-    /// The device may not connect; the connection ends. Since version 1.
+    /// The device may not connect, or no longer; the connection ends. Since version 1.
     Refused {
         /// For the agent.
         code: RefusedCode,
@@ -71,6 +71,9 @@ pub enum RefusedCode {
     /// No such device, or its key does not match. Trying again is of no use
     /// until a person has looked.
     NotRecognised,
+    /// A person has deleted the device. Trying again is of use only once a person
+    /// has let it come back. Since version 1.
+    Deleted,
     /// The server cannot serve at the moment: try again later.
     Unavailable,
     /// A reason of a later version: try again later.

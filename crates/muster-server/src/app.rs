@@ -1,5 +1,6 @@
 //! What every request and every task of the server holds.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +8,9 @@ use muster_core::clock::Clock;
 use muster_store::Store;
 use rand::rngs::StdRng;
 
+use crate::access::passwords::Passwords;
 use crate::access::rate::CallLimit;
+use crate::access::vault::Vault;
 use crate::config::ServerConfig;
 use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
@@ -36,6 +39,16 @@ pub struct Parts {
     pub device_calls: CallLimit,
     /// Calls of API v1, for each account token.
     pub account_calls: CallLimit,
+    /// Attempts to log in, from each address.
+    pub login_sources: CallLimit<IpAddr>,
+    /// Attempts to log in, as each user name.
+    pub login_names: CallLimit<String>,
+    /// Refused calls and failed logins that the audit log keeps, of each actor or address.
+    pub audited_refusals: CallLimit<String>,
+    /// Hashes passwords.
+    pub passwords: Passwords,
+    /// Seals secrets.
+    pub vault: Vault,
     /// Names this run of the server in the database.
     pub server_id: String,
     /// Where nonces and request ids come from.

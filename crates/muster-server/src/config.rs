@@ -24,6 +24,11 @@ pub struct ServerConfig {
     pub v1_account_calls_per_minute: NonZeroU32,
     /// How long a device may stay pending in a deployment.
     pub pending_deadline: Duration,
+    /// Attempts a minute to log in, for each address and for each user name.
+    pub login_attempts_per_minute: NonZeroU32,
+    /// The key that seals secrets. It lies outside the database, and several servers of
+    /// one database need the same.
+    pub secret_key_file: PathBuf,
 }
 
 /// Calls a minute that each device token may make on API v1: the documented three.
@@ -31,12 +36,19 @@ pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("th
 /// Calls a minute that each account token may make on API v1.
 pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("it is not zero");
 
+/// Attempts a minute to log in, for each address and for each user name.
+pub const LOGIN_ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+/// The file of the key that seals secrets, in the data folder, unless another is named.
+pub const SECRET_KEY_FILE: &str = "secret.key";
+
 impl ServerConfig {
     /// The defaults, for that data folder and address.
     pub fn new(data: PathBuf, database_url: Option<&str>, listen: SocketAddr) -> Self {
         Self {
             listen,
             database: Location::new(&data, database_url),
+            secret_key_file: data.join(SECRET_KEY_FILE),
+            login_attempts_per_minute: LOGIN_ATTEMPTS_PER_MINUTE,
             data,
             v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,
             v1_account_calls_per_minute: V1_ACCOUNT_CALLS_PER_MINUTE,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use muster_core::access::Permission;
-use muster_core::invalid::Invalid;
+use muster_core::invalid::{Invalid, quoted};
 use muster_store::{AsStoreError, StoreError};
 
 /// What an operation answers.
@@ -22,9 +22,15 @@ pub enum OpError {
     /// The caller may see what it asked for, but not do this to it.
     #[error("this needs the permission {} in the fleet", .0.as_str())]
     Forbidden(Permission),
+    /// The caller holds that permission in no fleet, and one would do.
+    #[error("this needs the permission {} in a fleet of the account", .0.as_str())]
+    ForbiddenAnywhere(Permission),
     /// Only an administrator of the account may do this.
     #[error("only an administrator of the account may do this")]
     NotAdmin,
+    /// The caller may not do this, for the reason given.
+    #[error("{0}")]
+    Refused(&'static str),
     /// There is no such thing, or the caller may not see it.
     #[error("no {what} {name} was found")]
     NotFound {
@@ -36,6 +42,17 @@ pub enum OpError {
     /// The name is taken.
     #[error("{0}")]
     Conflict(Invalid),
+    /// What is asked for stands in the way of itself at the moment; the code says how.
+    #[error("{problem}")]
+    NotNow {
+        /// A stable word for programs; listed in `docs/api.md`.
+        code: &'static str,
+        /// What stands in the way.
+        problem: Invalid,
+    },
+    /// Other things need what would be deleted.
+    #[error("{0}")]
+    InUse(String),
     /// Too many calls.
     #[error("too many calls; try again in {} s", whole_seconds(*.0))]
     RateLimited(Duration),
@@ -53,9 +70,14 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
 }
 
 impl OpError {
+    /// The name is taken.
+    pub fn taken(field: &str, what: &str, name: &str) -> Self {
+        Self::Conflict(Invalid::new(field, format!("{what} {} exists already", quoted(name))))
+    }
+
     /// There is no such thing, or the caller may not see it.
     pub fn not_found(what: &'static str, name: &str) -> Self {
-        Self::NotFound { what, name: muster_core::invalid::quoted(name) }
+        Self::NotFound { what, name: quoted(name) }
     }
 }
 
@@ -69,6 +91,13 @@ pub enum WorkError {
     /// The operation's own.
     #[error(transparent)]
     Op(#[from] OpError),
+}
+
+impl WorkError {
+    /// A row that this transaction has just written is not there.
+    pub(crate) fn lost(table: &'static str) -> Self {
+        StoreError::Corrupt { table, problem: "what has just been written is missing".to_owned() }.into()
+    }
 }
 
 impl AsStoreError for WorkError {

@@ -29,7 +29,10 @@ fn v1() -> OpenApiRouter<App> {
 fn v2() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(v2::device_list::list))
-        .routes(routes!(v2::devices::get, v2::devices::patch))
+        .routes(routes!(v2::devices::get, v2::devices::patch, v2::device_deletion::delete))
+        .routes(routes!(v2::device_deletion::delete_many))
+        .routes(routes!(v2::deleted_devices::list))
+        .routes(routes!(v2::deleted_devices::forget))
         .routes(routes!(v2::devices::move_to))
         .routes(routes!(v2::update_flows::create, v2::update_flows::list))
         .routes(routes!(v2::update_flows::get))
@@ -39,8 +42,44 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::deployment_devices::get))
         .routes(routes!(v2::deployments::abort))
         .routes(routes!(v2::deployment_devices::abort))
-        .routes(routes!(v2::groups::create))
+        .routes(routes!(v2::fleets::list, v2::fleets::create))
+        .routes(routes!(v2::fleets::get, v2::fleets::patch, v2::fleets::delete))
+        .routes(routes!(v2::groups::list, v2::groups::create))
+        .routes(routes!(v2::groups::get, v2::groups::patch, v2::groups::delete))
+        .routes(routes!(v2::pairing_tokens::list, v2::pairing_tokens::create))
+        .routes(routes!(v2::pairing_tokens::get, v2::pairing_tokens::revoke))
+        .routes(routes!(v2::pairing_tokens::rotate))
+        .routes(routes!(v2::pairing_tokens::complete_rotation))
+        .routes(routes!(v2::pairing_tokens::abort_rotation))
         .routes(routes!(v2::apps::create))
+        .routes(routes!(v2::apps::list, v2::apps::create_in_account))
+        .routes(routes!(v2::apps::get, v2::apps::patch, v2::apps::delete))
+        .routes(routes!(v2::app_versions::list, v2::app_versions::create))
+        .routes(routes!(v2::app_versions::delete))
+        .routes(routes!(v2::saved_filters::list, v2::saved_filters::create))
+        .routes(routes!(v2::saved_filters::get, v2::saved_filters::replace, v2::saved_filters::delete))
+        .routes(routes!(v2::filter_dry_run::run))
+        .routes(routes!(v2::tags::list, v2::tags::create))
+        .routes(routes!(v2::tags::get, v2::tags::patch, v2::tags::delete))
+}
+
+/// What concerns the account as a whole: Muster's own calls.
+fn account() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(v2::login::log_in))
+        .routes(routes!(v2::login::log_out))
+        .routes(routes!(v2::login::me))
+        .routes(routes!(v2::login::change_password))
+        .routes(routes!(v2::tokens::list, v2::tokens::create))
+        .routes(routes!(v2::tokens::get, v2::tokens::revoke))
+        .routes(routes!(v2::users::list, v2::users::create))
+        .routes(routes!(v2::users::get, v2::users::patch, v2::users::delete))
+        .routes(routes!(v2::roles::list, v2::roles::create))
+        .routes(routes!(v2::roles::get, v2::roles::patch, v2::roles::delete))
+        .routes(routes!(v2::registries::list, v2::registries::create))
+        .routes(routes!(v2::registries::get, v2::registries::patch, v2::registries::delete))
+        .routes(routes!(v2::audit_log::list))
+        .routes(routes!(v2::audit_log::export))
 }
 
 /// What devices speak to, and what watches the server.
@@ -56,7 +95,7 @@ fn rest() -> OpenApiRouter<App> {
 
 /// Every route, without the layers that need a running server.
 fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>) {
-    (v1(), v2().merge(rest()))
+    (v1(), v2().merge(account()).merge(rest()))
 }
 
 /// The OpenAPI document of every route.

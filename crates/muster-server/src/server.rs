@@ -15,7 +15,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::passwords::Passwords;
 use crate::access::rate::CallLimit;
+use crate::access::refusals::AUDITED_REFUSALS_PER_MINUTE;
+use crate::access::vault::Vault;
 use crate::app::{App, Parts};
 use crate::config::ServerConfig;
 use crate::deploy::engine;
@@ -43,11 +46,13 @@ impl Server {
     /// Connects to the database, brings its schema up to date, and begins to serve.
     ///
     /// Errors when the data folder cannot be written or belongs to a running
-    /// server, when the database cannot be reached, and when the address is taken.
+    /// server, when the database cannot be reached or holds secrets sealed with another
+    /// key, and when the address is taken.
     pub async fn start(config: ServerConfig, clock: Clock, mut rng: StdRng) -> Result<Self> {
         let lock = lock_data(&config)?;
         let store_rng: StdRng = rand::SeedableRng::from_rng(&mut rng);
         let store = open_store(&config, clock, store_rng).await?;
+        let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
@@ -59,6 +64,11 @@ impl Server {
             keepalives: KeepaliveBuffer::default(),
             device_calls: CallLimit::per_minute(config.v1_device_calls_per_minute),
             account_calls: CallLimit::per_minute(config.v1_account_calls_per_minute),
+            login_sources: CallLimit::per_minute(config.login_attempts_per_minute),
+            login_names: CallLimit::per_minute(config.login_attempts_per_minute),
+            audited_refusals: CallLimit::per_minute(AUDITED_REFUSALS_PER_MINUTE),
+            passwords: Passwords::default(),
+            vault,
             server_id: format!("s-{:016x}", rng.random::<u64>()),
             rng: Mutex::new(rng),
             store,

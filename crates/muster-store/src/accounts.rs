@@ -82,6 +82,15 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(Some(names.filter_map(|name| Permission::from_name(&name)).collect()))
     }
 
+    /// Whether a user has a role with that permission in any fleet.
+    pub async fn holds_anywhere(&self, user_id: RowId, permission: Permission) -> Result<bool> {
+        let query = user_roles::Entity::find()
+            .join(JoinType::InnerJoin, role_to_permissions())
+            .filter(user_roles::Column::UserId.eq(user_id))
+            .filter(role_permissions::Column::Permission.eq(permission.as_str()));
+        Ok(query.count(&self.conn).await? > 0)
+    }
+
     /// The role of an account with that name.
     pub async fn find_role(&self, account_id: RowId, name: &str) -> Result<Option<RowId>> {
         let query = roles::Entity::find()

@@ -4,10 +4,14 @@
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use muster_core::invalid::Invalid;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 
 use crate::db::{Db, Result, Tx};
-use crate::entities::audit_events;
+use crate::entities::{audit_events, fleets};
 
 /// One entry to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +20,7 @@ pub struct NewAuditEvent {
     pub account_id: RowId,
     /// The fleet that was acted on.
     pub fleet_id: Option<RowId>,
-    /// Who acted: `user:NAME`, `device:UUID`, `pairing-token`.
+    /// Who acted: `user:NAME`, `device:UUID`, `pairing-token`, `anonymous`.
     pub actor: String,
     /// What was done.
     pub action: Operation,
@@ -41,21 +45,71 @@ pub struct AuditEvent {
     pub action: String,
     /// To what.
     pub subject: String,
+    /// The key of the fleet that was acted on; empty for none.
+    pub project_key: String,
     /// From where.
     pub source_ip: String,
     /// More, as JSON.
     pub detail: String,
 }
 
+/// Which entries are meant: those of which everything that is named here is so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Who acted.
+    pub actor: Option<String>,
+    /// The name of an operation.
+    pub action: Option<String>,
+    /// What was acted on.
+    pub subject: Option<String>,
+    /// The key of the fleet, which may be gone by now.
+    pub project_key: Option<String>,
+    /// Where the request came from.
+    pub source_ip: Option<String>,
+    /// Not before.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+}
+
+impl AuditFilter {
+    fn condition(&self, account_id: RowId) -> Condition {
+        use audit_events::Column as A;
+        let texts = [
+            (A::Actor, &self.actor),
+            (A::Action, &self.action),
+            (A::Subject, &self.subject),
+            (A::ProjectKey, &self.project_key),
+            (A::SourceIp, &self.source_ip),
+        ];
+        let texts = texts.into_iter().filter_map(|(column, value)| value.as_ref().map(|value| column.eq(value)));
+        texts
+            .fold(Condition::all().add(A::AccountId.eq(account_id)), Condition::add)
+            .add_option(self.from.map(|from| A::At.gte(from.as_millis())))
+            .add_option(self.to.map(|to| A::At.lt(to.as_millis())))
+    }
+}
+
 impl<C: ConnectionTrait> Db<C> {
-    /// The newest `limit` entries of an account's log before the row `before`.
-    pub async fn audit_page(&self, account_id: RowId, before: Option<RowId>, limit: u64) -> Result<Vec<AuditEvent>> {
+    /// The newest `limit` matching entries of an account's log behind the row `after`,
+    /// newest first.
+    pub async fn audit_page(
+        &self,
+        account_id: RowId,
+        filter: &AuditFilter,
+        after: Option<RowId>,
+        limit: u64,
+    ) -> Result<Vec<AuditEvent>> {
+        use audit_events::Column as A;
         let mut query = audit_events::Entity::find()
-            .filter(audit_events::Column::AccountId.eq(account_id))
-            .order_by_desc(audit_events::Column::Id)
+            .filter(filter.condition(account_id))
+            .order_by_desc(A::At)
+            .order_by_desc(A::Id)
             .limit(limit);
-        if let Some(before) = before {
-            query = query.filter(audit_events::Column::Id.lt(before));
+        if let Some(after) = after {
+            let at = self.audited_at(account_id, after).await?;
+            let place = Expr::tuple([Expr::col(A::At), Expr::col(A::Id)]);
+            query = query.filter(place.lt(Expr::tuple([Expr::val(at), Expr::val(after)])));
         }
         let rows = query.all(&self.conn).await?.into_iter();
         Ok(rows
@@ -65,10 +119,27 @@ impl<C: ConnectionTrait> Db<C> {
                 actor: row.actor,
                 action: row.action,
                 subject: row.subject,
+                project_key: row.project_key,
                 source_ip: row.source_ip,
                 detail: row.detail,
             })
             .collect())
+    }
+
+    /// The moment of an entry, in milliseconds since 1970.
+    async fn audited_at(&self, account_id: RowId, id: RowId) -> Result<i64> {
+        let query = audit_events::Entity::find()
+            .select_only()
+            .column(audit_events::Column::At)
+            .filter(audit_events::Column::Id.eq(id))
+            .filter(audit_events::Column::AccountId.eq(account_id));
+        let at: Option<i64> = query.into_tuple().one(&self.conn).await?;
+        Ok(at.ok_or_else(|| Invalid::new("after", "is not the \"after\" of an earlier page"))?)
+    }
+
+    /// How many entries match.
+    pub async fn audit_count(&self, account_id: RowId, filter: &AuditFilter) -> Result<u64> {
+        Ok(audit_events::Entity::find().filter(filter.condition(account_id)).count(&self.conn).await?)
     }
 }
 
@@ -85,8 +156,16 @@ impl Tx {
             subject: event.subject.clone(),
             source_ip: event.source_ip.clone(),
             detail: event.detail.to_string(),
+            project_key: self.key_of_fleet(event.fleet_id).await?,
         };
         audit_events::Entity::insert(audit_events::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         Ok(())
+    }
+
+    /// The key is written down, since a log outlives the fleets that it tells of.
+    async fn key_of_fleet(&self, fleet_id: Option<RowId>) -> Result<String> {
+        let Some(fleet_id) = fleet_id else { return Ok(String::new()) };
+        let query = fleets::Entity::find_by_id(fleet_id).select_only().column(fleets::Column::ProjectKey);
+        Ok(query.into_tuple().one(&self.conn).await?.unwrap_or_default())
     }
 }

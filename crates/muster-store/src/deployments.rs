@@ -156,6 +156,7 @@ impl Tx {
             comment: new.comment.clone(),
             app_id,
             app_version: app_version.unwrap_or_default(),
+            deleted_app: String::new(),
             inputs,
             run_deadline_ms: i64::try_from(new.run_deadline.as_millis()).unwrap_or(i64::MAX),
             created_by: new.created_by.clone(),

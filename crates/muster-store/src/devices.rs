@@ -170,7 +170,7 @@ impl TryFrom<Row> for Device {
     }
 }
 
-fn list(json: &str) -> Result<Vec<String>> {
+pub(crate) fn list(json: &str) -> Result<Vec<String>> {
     serde_json::from_str(json).map_err(|error| StoreError::Corrupt { table: "devices", problem: error.to_string() })
 }
 

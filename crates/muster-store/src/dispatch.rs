@@ -4,18 +4,20 @@
 //! newer than the last sending. So a device that reconnects is told again, and
 //! nothing about a sending needs to be remembered anywhere but in the row.
 
+use muster_core::clock::Timestamp;
 use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::RowId;
 use sea_orm::sea_query::{
-    Alias, Condition, Expr, ExprTrait, IntoIden, IntoValueTuple, Order, Query, SelectStatement, TableRef,
-    UpdateStatement,
+    Alias, CaseStatement, Condition, Expr, ExprTrait, IntoIden, IntoValueTuple, Order, Query, SelectStatement,
+    TableRef, UpdateStatement,
 };
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult};
 
 use crate::db::{Db, Result, Tx};
 use crate::entities::{deployments, device_presence, devices, targets};
 use crate::error::StoreError;
+use crate::filter::{Matching, SetForm};
 use crate::targets::is_open;
 
 /// Something that must be sent to a device.
@@ -60,6 +62,14 @@ pub struct Standing {
 }
 
 #[derive(FromQueryResult)]
+struct ProspectRow {
+    linked: i32,
+    held: i32,
+    behind: i32,
+    matching: i64,
+}
+
+#[derive(FromQueryResult)]
 struct StandingRow {
     dispatched_epoch: i64,
     is_abort_requested: bool,
@@ -84,6 +94,24 @@ impl<C: ConnectionTrait> Db<C> {
             is_behind_another: row.older_open > 0,
             is_abort_requested: row.is_abort_requested,
         }))
+    }
+
+    /// How the matching devices would stand as targets of a deployment that is made now,
+    /// with how many stand so: one statement, and at most eight rows.
+    pub async fn prospects(&self, matching: &Matching) -> Result<Vec<(Standing, u64)>> {
+        let rows = self.conn.query_all(&select_prospects(matching, self.now())).await?;
+        let prospect = |row| {
+            let row = ProspectRow::from_query_result(row, "")?;
+            let standing = Standing {
+                is_linked: row.linked > 0,
+                is_sent: false,
+                is_update_trigger_set: row.held > 0,
+                is_behind_another: row.behind > 0,
+                is_abort_requested: false,
+            };
+            Ok((standing, row.matching.try_into().unwrap_or(0)))
+        };
+        rows.iter().map(prospect).collect()
     }
 
     /// What is due over the links of `server`, at most `limit`: to the given
@@ -123,6 +151,30 @@ fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
         .expr_as(Expr::SubQuery(None, Box::new(older_open.into())), "older_open")
         .and_where(of(T::DeploymentId).eq(deployment_id))
         .and_where(of(T::DeviceId).eq(device_id))
+        .take()
+}
+
+fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
+    use device_presence::Column as P;
+    let presence = |column: P| Expr::col((device_presence::Entity, column));
+    let id = (devices::Entity, devices::Column::Id);
+    let linked = presence(P::LinkServer).ne("").and(presence(P::OnlineUntilAt).gt(now.as_millis()));
+    let open = Query::select()
+        .expr(Expr::value(1))
+        .from(targets::Entity)
+        .and_where(of(targets::Column::DeviceId).equals(id))
+        .and_where(is_open())
+        .take();
+    let flag = |is_so: Expr| CaseStatement::new().case(is_so, 1).finally(0);
+    Query::select()
+        .expr_as(flag(linked), "linked")
+        .expr_as(flag(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet))), "held")
+        .expr_as(flag(Expr::exists(open)), "behind")
+        .expr_as(Expr::cust("COUNT(*)"), "matching")
+        .from(devices::Entity)
+        .inner_join(device_presence::Entity, presence(P::DeviceId).equals(id))
+        .cond_where(matching.condition(SetForm::In))
+        .group_by_columns([Alias::new("linked"), Alias::new("held"), Alias::new("behind")])
         .take()
 }
 

@@ -146,15 +146,16 @@ impl<C: ConnectionTrait> Db<C> {
 
     /// Narrows to devices that bear any of `tags`; an empty list narrows nothing.
     pub async fn with_any_tag(&self, fleet: &Fleet, matching: Matching, tags: &[TagName]) -> Result<Matching> {
-        let mut ids = Vec::with_capacity(tags.len());
-        for name in tags {
-            let id = self.find_tag(fleet.account_id, name).await?;
-            ids.push(id.ok_or_else(|| Invalid::unknown("tags", "tag", name.as_str()))?);
+        if tags.is_empty() {
+            return Ok(matching);
         }
+        let found = self.find_tags(fleet.account_id, tags).await?;
+        if let Some(unknown) = tags.iter().find(|tag| !found.iter().any(|(name, _)| name == tag.as_str())) {
+            return Err(Invalid::unknown("tags", "tag", unknown.as_str()).into());
+        }
+        let ids = found.into_iter().map(|(_, id)| id).collect();
         let mut matching = matching;
-        if !ids.is_empty() {
-            matching.conditions.push(Resolved { not: false, rule: ResolvedRule::AnyTag(ids) });
-        }
+        matching.conditions.push(Resolved { not: false, rule: ResolvedRule::AnyTag(ids) });
         Ok(matching)
     }
 
@@ -169,6 +170,13 @@ impl Matching {
     #[must_use]
     pub fn named(mut self, name: &DeviceName) -> Self {
         self.conditions.push(Resolved { not: false, rule: ResolvedRule::Name(name.as_str().to_owned()) });
+        self
+    }
+
+    /// Narrows to one device.
+    #[must_use]
+    pub fn only(mut self, device_id: RowId) -> Self {
+        self.conditions.push(Resolved { not: false, rule: ResolvedRule::Device(device_id) });
         self
     }
 

@@ -115,4 +115,27 @@ impl Tx {
         }
         Ok(uuids)
     }
+
+    /// Deletes every flow of a fleet, with their documents. No deployment may have one of them.
+    pub(crate) async fn delete_flows_of(&self, fleet_id: RowId) -> Result<()> {
+        let of_fleet = flows::Column::FleetId.eq(fleet_id);
+        // A document goes after its flows, which are what tells whose it was.
+        let sources: Vec<RowId> = flows::Entity::find()
+            .select_only()
+            .column(flows::Column::SourceId)
+            .distinct()
+            .filter(of_fleet.clone())
+            .into_tuple()
+            .all(&self.conn)
+            .await?;
+        flows::Entity::delete_many().filter(of_fleet).exec(&self.conn).await?;
+        for some in sources.chunks(SOURCES_MAX) {
+            let some = flow_sources::Column::Id.is_in(some.iter().copied());
+            flow_sources::Entity::delete_many().filter(some).exec(&self.conn).await?;
+        }
+        Ok(())
+    }
 }
+
+/// Documents of one statement: well below both engines' limit on bound values.
+const SOURCES_MAX: usize = 1_000;

@@ -48,7 +48,8 @@ pub const KEEPALIVES_MAX: usize = 1_000;
 impl Tx {
     /// Stores keepalives, at most [`KEEPALIVES_MAX`], in one statement. One that is
     /// older than what is stored, or of a device that is gone, changes nothing.
-    pub async fn store_keepalives(&self, keepalives: &[Keepalive]) -> Result<()> {
+    /// Answers with the rows of the devices that are gone.
+    pub async fn store_keepalives(&self, keepalives: &[Keepalive]) -> Result<Vec<RowId>> {
         use device_presence::Column as P;
         let mut newest = newest_of_each(keepalives);
         let known: Vec<RowId> = devices::Entity::find()
@@ -61,8 +62,9 @@ impl Tx {
             .all(&self.conn)
             .await?;
         let rows: Vec<_> = known.iter().filter_map(|id| newest.remove(id)).map(row).collect();
+        let gone = newest.into_keys().collect();
         if rows.is_empty() {
-            return Ok(());
+            return Ok(gone);
         }
         let newer =
             Expr::col((device_presence::Entity, P::LastKeepaliveAt)).lte(Expr::col(("excluded", P::LastKeepaliveAt)));
@@ -79,11 +81,11 @@ impl Tx {
             .action_and_where(newer)
             .to_owned();
         device_presence::Entity::insert_many(rows).on_conflict(replace).exec_without_returning(&self.conn).await?;
-        Ok(())
+        Ok(gone)
     }
 
     /// Notes that `server` holds the device's link from now on, and answers with
-    /// the link's epoch: higher than that of any link before.
+    /// the link's epoch: higher than that of any link before. 0 for a device that is gone.
     pub async fn open_link(&self, server: &str, keepalive: &Keepalive) -> Result<i64> {
         use device_presence::Column as P;
         device_presence::Entity::update_many()

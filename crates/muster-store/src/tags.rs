@@ -1,15 +1,108 @@
 //! The account's catalogue of tags, and which device bears which.
 
+use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::names::{Tag, TagName};
-use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Order, OverStatement, Query, WindowStatement};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+use sea_orm::sea_query::{
+    Alias, Expr, ExprTrait, OnConflict, Order, OverStatement, Query, SelectStatement, WindowStatement,
+};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter,
+    QuerySelect,
+};
 
+use crate::accounts::User;
 use crate::db::{Db, Result, Tx};
 use crate::entities::{device_tags, tags};
 use crate::filter::Matching;
+use crate::fleets::device_is_seen_by;
+use crate::page::{count, cut, page};
+
+/// A tag as the catalogue shows it to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagView {
+    /// The row.
+    pub id: RowId,
+    /// Its name.
+    pub name: String,
+    /// The name's first half.
+    pub key: String,
+    /// The name's second half; may be empty.
+    pub value: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How many of the devices that the user sees bear it.
+    pub device_count: u64,
+}
+
+#[derive(FromQueryResult)]
+struct ViewRow {
+    id: i64,
+    name: String,
+    key: String,
+    value: String,
+    created_at: i64,
+    device_count: i64,
+}
+
+impl From<ViewRow> for TagView {
+    fn from(row: ViewRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            key: row.key,
+            value: row.value,
+            created_at: Timestamp::from_millis(row.created_at),
+            device_count: row.device_count.try_into().unwrap_or(0),
+        }
+    }
+}
+
+fn select_views(user: &User) -> SelectStatement {
+    use tags::Column as T;
+    let of = |column: T| (tags::Entity, column);
+    let borne = Expr::col((device_tags::Entity, device_tags::Column::TagId)).equals(of(T::Id));
+    let is_seen = device_is_seen_by(user, Expr::col((device_tags::Entity, device_tags::Column::DeviceId)));
+    Query::select()
+        .columns([T::Id, T::Name, T::Key, T::Value, T::CreatedAt].map(of))
+        .expr_as(count(device_tags::Entity, borne.and(is_seen)), "device_count")
+        .from(tags::Entity)
+        .and_where(Expr::col(of(T::AccountId)).eq(user.account_id))
+        .take()
+}
 
 impl<C: ConnectionTrait> Db<C> {
+    /// The next `limit` tags of a user's account behind the row `after`, oldest first, and whether there are more.
+    pub async fn tags_page(&self, user: &User, after: Option<RowId>, limit: u64) -> Result<(Vec<TagView>, bool)> {
+        let query = page(select_views(user), (tags::Entity, tags::Column::Id), after, limit);
+        let (rows, is_more) = cut(self.conn.query_all(&query).await?, limit);
+        let views = rows.iter().map(|row| Ok(ViewRow::from_query_result(row, "")?.into()));
+        Ok((views.collect::<Result<_>>()?, is_more))
+    }
+
+    /// How many tags an account has.
+    pub async fn tags_count(&self, account_id: RowId) -> Result<u64> {
+        Ok(tags::Entity::find().filter(tags::Column::AccountId.eq(account_id)).count(&self.conn).await?)
+    }
+
+    /// The tag of that name, as the catalogue shows it to a user.
+    pub async fn tag_view(&self, user: &User, name: &TagName) -> Result<Option<TagView>> {
+        let named = Expr::col((tags::Entity, tags::Column::Name)).eq(name.as_str());
+        let row = self.conn.query_one(&select_views(user).and_where(named).take()).await?;
+        row.map(|row| Ok(ViewRow::from_query_result(&row, "")?.into())).transpose()
+    }
+
+    /// The rows of the tags with these names, as pairs of name and row; a name that no
+    /// tag has is left out.
+    pub async fn find_tags(&self, account_id: RowId, names: &[TagName]) -> Result<Vec<(String, RowId)>> {
+        let query = tags::Entity::find()
+            .select_only()
+            .columns([tags::Column::Name, tags::Column::Id])
+            .filter(tags::Column::AccountId.eq(account_id))
+            .filter(tags::Column::Name.is_in(names.iter().map(TagName::as_str)));
+        Ok(query.into_tuple().all(&self.conn).await?)
+    }
+
     /// The tag of that name.
     pub async fn find_tag(&self, account_id: RowId, name: &TagName) -> Result<Option<RowId>> {
         let query = tags::Entity::find()
@@ -90,6 +183,27 @@ impl Tx {
         let id = row.id;
         tags::Entity::insert(tags::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         Ok(id)
+    }
+
+    /// Gives a tag another name, which must be free in the account. Devices keep it.
+    pub async fn rename_tag(&self, tag_id: RowId, name: &TagName) -> Result<()> {
+        let Tag { key, value } = Tag::from(name);
+        let change = tags::ActiveModel {
+            key: Set(key),
+            value: Set(value),
+            name: Set(name.as_str().to_owned()),
+            ..Default::default()
+        };
+        tags::Entity::update_many().set(change).filter(tags::Column::Id.eq(tag_id)).exec(&self.conn).await?;
+        Ok(())
+    }
+
+    /// Deletes a tag, and takes it off every device of the account in one statement; says off how many.
+    pub async fn delete_tag(&self, tag_id: RowId) -> Result<u64> {
+        let removed = device_tags::Entity::delete_many().filter(device_tags::Column::TagId.eq(tag_id));
+        let removed = removed.exec(&self.conn).await?.rows_affected;
+        tags::Entity::delete_by_id(tag_id).exec(&self.conn).await?;
+        Ok(removed)
     }
 
     /// Puts a tag on a device; nothing happens when it bears it already.

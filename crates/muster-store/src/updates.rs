@@ -59,6 +59,7 @@ struct UpdateRow {
     comment: String,
     kind: String,
     app_name: Option<String>,
+    deleted_app: String,
     app_version: String,
     created_at: i64,
 }
@@ -74,7 +75,10 @@ impl TryFrom<UpdateRow> for UpdateView {
             status: status(row.status)?,
             comment: row.comment,
             kind: row.kind,
-            app: row.app_name.map(|name| (name, row.app_version)),
+            app: row
+                .app_name
+                .or(Some(row.deleted_app).filter(|name| !name.is_empty()))
+                .map(|name| (name, row.app_version)),
             created_at: Timestamp::from_millis(row.created_at),
             started_at: moment(row.started_at),
             finished_at: moment(row.finished_at),
@@ -101,6 +105,7 @@ fn select_updates(device_ids: &[RowId], each_max: u64) -> sea_orm::sea_query::Se
             deployment(deployments::Column::Comment),
             deployment(deployments::Column::Kind),
             deployment(deployments::Column::AppVersion),
+            deployment(deployments::Column::DeletedApp),
             deployment(deployments::Column::CreatedAt),
         ])
         .expr_as(Expr::col((flows::Entity, flows::Column::Name)), "flow_name")

@@ -82,7 +82,7 @@ fn print(made: &Bootstrapped, is_json: bool) -> anyhow::Result<()> {
     }
     say!("Shown once; keep them:");
     say!("  administrator   {}", made.admin_user);
-    say!("  password        {}", made.admin_password);
+    say!("  password        {}", made.admin_password.expose());
     say!("  user token      {}  (API v1)", made.user_token.expose());
     say!("  access token    {}  (API v2)", made.access_token.expose());
     say!("  pairing token   {}  (enrols devices)", made.pairing_token.expose());

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use muster_core::clock::Clock;
 use muster_core::limits::PENDING_DEADLINE;
-use muster_server::config::{V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE};
+use muster_server::config::{LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE};
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,6 +33,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOURS", env = "MUSTER_PENDING_DEADLINE_HOURS", default_value_t = PENDING_DEADLINE_HOURS,
           value_parser = clap::value_parser!(u64).range(1..=PENDING_DEADLINE_HOURS_MAX))]
     pub(crate) pending_deadline_hours: u64,
+    /// Attempts a minute to log in, for each address and for each user name
+    #[arg(long, value_name = "N", env = "MUSTER_LOGIN_ATTEMPTS_PER_MINUTE", default_value_t = LOGIN_ATTEMPTS_PER_MINUTE)]
+    pub(crate) login_attempts_per_minute: NonZeroU32,
+    /// Key that seals secrets, made at the first start; by default secret.key in the data folder.
+    /// Servers that share a database need the same file
+    #[arg(long, value_name = "FILE", env = "MUSTER_SECRET_KEY_FILE")]
+    pub(crate) secret_key_file: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or a filter like muster_server=debug
     #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
     pub(crate) log: String,
@@ -59,11 +66,14 @@ pub(crate) struct DatabaseArgs {
 impl ServeArgs {
     fn server_config(&self) -> ServerConfig {
         let database = &self.database;
+        let defaults = ServerConfig::new(database.data.clone(), database.database_url.as_deref(), self.listen);
         ServerConfig {
+            login_attempts_per_minute: self.login_attempts_per_minute,
+            secret_key_file: self.secret_key_file.clone().unwrap_or(defaults.secret_key_file),
             v1_device_calls_per_minute: self.v1_device_calls_per_minute,
             v1_account_calls_per_minute: self.v1_account_calls_per_minute,
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
-            ..ServerConfig::new(database.data.clone(), database.database_url.as_deref(), self.listen)
+            ..defaults
         }
     }
 }

@@ -8,6 +8,8 @@ use rand::{Rng, RngExt};
 pub const DELAY_FIRST: Duration = Duration::from_secs(1);
 /// The longest that any attempt is put off.
 pub const DELAY_MAX: Duration = Duration::from_secs(60);
+/// The longest that a deleted device waits before it asks again.
+pub const DELAY_DELETED_MAX: Duration = Duration::from_secs(30 * 60);
 /// A connection that lasted this long was a good one: the next failure is the first again.
 pub const STABLE_AFTER: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,12 @@ impl Backoff {
     pub fn delay_unrecognised(&mut self, rng: &mut impl Rng) -> Duration {
         self.failures = self.failures.saturating_add(1);
         DELAY_MAX.mul_f64(rng.random_range(0.5..=1.0))
+    }
+
+    /// How long a device waits that was deleted: nearly always for ever, so minutes.
+    pub fn delay_deleted(&mut self, rng: &mut impl Rng) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        DELAY_DELETED_MAX.mul_f64(rng.random_range(0.5..=1.0))
     }
 }
 
@@ -70,6 +78,13 @@ mod tests {
         assert_eq!(backoff.failures, 5);
         backoff.ended(STABLE_AFTER);
         assert_eq!(backoff.failures, 0);
+    }
+
+    #[test]
+    fn a_deleted_device_waits_for_minutes() {
+        let mut rng = SmallRng::seed_from_u64(4);
+        let delay = Backoff::default().delay_deleted(&mut rng);
+        assert!((DELAY_DELETED_MAX / 2..=DELAY_DELETED_MAX).contains(&delay), "{delay:?}");
     }
 
     #[test]

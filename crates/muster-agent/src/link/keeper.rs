@@ -49,10 +49,15 @@ impl<R: Rng> Keeper<R> {
             let _ = self.to_runs.send(Message::LinkDown).await;
             self.note(&error);
             backoff.ended(lasted);
-            let is_unrecognised =
-                matches!(error, LinkError::Ended(End::Refused { code: RefusedCode::NotRecognised, .. }));
-            let delay =
-                if is_unrecognised { backoff.delay_unrecognised(&mut self.rng) } else { backoff.delay(&mut self.rng) };
+            let delay = match error {
+                LinkError::Ended(End::Refused { code: RefusedCode::NotRecognised, .. }) => {
+                    backoff.delay_unrecognised(&mut self.rng)
+                }
+                LinkError::Ended(End::Refused { code: RefusedCode::Deleted, .. }) => {
+                    backoff.delay_deleted(&mut self.rng)
+                }
+                _ => backoff.delay(&mut self.rng),
+            };
             tracing::debug!(delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "dialling again later");
             sleep(delay).await;
         }

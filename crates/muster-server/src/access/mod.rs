@@ -4,13 +4,23 @@
 //! from one of its methods, as a [`Permitted`] fleet; the operations take nothing
 //! else. What a caller may not see does not exist for it.
 
+pub mod audit_log;
+pub mod login;
+pub mod passwords;
 pub mod rate;
+pub mod refusals;
+pub mod registries;
+pub mod roles;
+pub mod tokens;
+pub mod users;
+pub mod vault;
 
 use std::net::IpAddr;
 
 use muster_core::access::{Operation, Permission, Requirement};
 use muster_core::ids::RowId;
 use muster_core::names::{FleetName, ProjectKey};
+use muster_core::scope::Scope;
 use muster_core::token::{Secret, TokenKind};
 use muster_store::accounts::User;
 use muster_store::audit::NewAuditEvent;
@@ -24,7 +34,17 @@ use crate::error::{OpError, Result};
 pub struct Caller {
     user: User,
     token_id: RowId,
+    scope: Scope,
     source_ip: String,
+}
+
+/// The account of a caller who may do one operation in it.
+#[derive(Clone, Debug)]
+pub struct PermittedAccount {
+    caller: Caller,
+    operation: Operation,
+    /// The fleet by which it was asked for, where the path names one.
+    fleet_id: Option<RowId>,
 }
 
 /// A fleet that a caller may act on, for one operation.
@@ -33,6 +53,7 @@ pub struct Permitted {
     caller: Caller,
     operation: Operation,
     fleet: Fleet,
+    held: Vec<Permission>,
 }
 
 impl Caller {
@@ -44,7 +65,9 @@ impl Caller {
             None => None,
         };
         match (token, user) {
-            (Some(token), Some(user)) => Ok(Self { user, token_id: token.id, source_ip: source_ip.to_string() }),
+            (Some(token), Some(user)) => {
+                Ok(Self { user, token_id: token.id, scope: token.scope, source_ip: source_ip.to_string() })
+            }
             _ => Err(OpError::Unauthenticated(refused(kind).to_owned())),
         }
     }
@@ -57,6 +80,59 @@ impl Caller {
     /// The row of the token that the caller bears.
     pub fn token_id(&self) -> RowId {
         self.token_id
+    }
+
+    /// The user.
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// The most that the caller's token may do.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The audit log's name for who acts.
+    pub fn actor(&self) -> String {
+        format!("user:{}", self.user.name)
+    }
+
+    /// Whether the caller may do everything in the account. A token with a scope may
+    /// not, whoever its user is.
+    pub fn is_administrator(&self) -> bool {
+        self.user.is_admin && self.scope.is_everything()
+    }
+
+    /// The caller's account, for `operation`.
+    pub async fn account<C: ConnectionTrait>(&self, db: &Db<C>, operation: Operation) -> Result<PermittedAccount> {
+        match operation.requirement() {
+            Requirement::User | Requirement::OwnerOrAdmin | Requirement::Credential => {}
+            Requirement::Account => self.check_reach()?,
+            Requirement::AnyFleet(needed) => {
+                self.check_reach()?;
+                if !self.holds_anywhere(db, needed).await? {
+                    return Err(OpError::ForbiddenAnywhere(needed));
+                }
+            }
+            _ if self.is_administrator() => {}
+            _ => return Err(OpError::NotAdmin),
+        }
+        Ok(PermittedAccount { caller: self.clone(), operation, fleet_id: None })
+    }
+
+    /// A catalogue of the account says what is in all its fleets.
+    fn check_reach(&self) -> Result<()> {
+        match self.scope.fleets {
+            Some(_) => {
+                Err(OpError::Refused("this token is for some fleets only, and what all of them share is not for it"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn holds_anywhere<C: ConnectionTrait>(&self, db: &Db<C>, permission: Permission) -> Result<bool> {
+        let is_held = self.user.is_admin || db.holds_anywhere(self.user.id, permission).await?;
+        Ok(is_held && self.scope.allows(permission))
     }
 
     /// The fleet with that key, for `operation`.
@@ -100,7 +176,9 @@ impl Caller {
 
     /// Every fleet that the caller may see.
     pub async fn visible_fleets<C: ConnectionTrait>(&self, db: &Db<C>) -> Result<Vec<Fleet>> {
-        Ok(db.visible_fleets(&self.user).await?)
+        let mut fleets = db.visible_fleets(&self.user).await?;
+        fleets.retain(|fleet| self.scope.allows_fleet(fleet.id));
+        Ok(fleets)
     }
 
     async fn permitted<C: ConnectionTrait>(
@@ -110,15 +188,32 @@ impl Caller {
         fleet: Fleet,
         invisible: impl Fn() -> OpError,
     ) -> Result<Permitted> {
-        let held = match self.user.is_admin {
+        if !self.scope.allows_fleet(fleet.id) {
+            return Err(invisible());
+        }
+        let mut held = match self.user.is_admin {
             true => Permission::ALL.to_vec(),
             false => db.permissions_in(self.user.id, fleet.id).await?.ok_or_else(invisible)?,
         };
+        held.retain(|permission| self.scope.allows(*permission));
         match operation.requirement() {
             Requirement::Fleet(needed) if !held.contains(&needed) => Err(OpError::Forbidden(needed)),
-            Requirement::Admin if !self.user.is_admin => Err(OpError::NotAdmin),
-            _ => Ok(Permitted { caller: self.clone(), operation, fleet }),
+            Requirement::Admin if !self.is_administrator() => Err(OpError::NotAdmin),
+            _ => Ok(Permitted { caller: self.clone(), operation, fleet, held }),
         }
+    }
+}
+
+impl Caller {
+    fn event(
+        &self,
+        action: Operation,
+        fleet_id: Option<RowId>,
+        subject: String,
+        detail: serde_json::Value,
+    ) -> NewAuditEvent {
+        let (account_id, actor, source_ip) = (self.account_id(), self.actor(), self.source_ip.clone());
+        NewAuditEvent { account_id, fleet_id, actor, action, subject, source_ip, detail }
     }
 }
 
@@ -144,19 +239,45 @@ impl Permitted {
 
     /// The audit log's name for who acts.
     pub fn actor(&self) -> String {
-        format!("user:{}", self.caller.user.name)
+        self.caller.actor()
     }
 
     /// The entry of this operation in the audit log.
     pub fn event(&self, subject: String, detail: serde_json::Value) -> NewAuditEvent {
-        NewAuditEvent {
-            account_id: self.fleet.account_id,
-            fleet_id: Some(self.fleet.id),
-            actor: self.actor(),
-            action: self.operation,
-            subject,
-            source_ip: self.caller.source_ip.clone(),
-            detail,
-        }
+        self.caller.event(self.operation, Some(self.fleet.id), subject, detail)
+    }
+
+    /// For a part of the operation that needs a permission of its own.
+    pub fn also(&self, needed: Permission) -> Result<()> {
+        if self.held.contains(&needed) { Ok(()) } else { Err(OpError::Forbidden(needed)) }
+    }
+}
+
+/// What may be done in a fleet may touch what the account shares.
+impl From<Permitted> for PermittedAccount {
+    fn from(permitted: Permitted) -> Self {
+        Self { caller: permitted.caller, operation: permitted.operation, fleet_id: Some(permitted.fleet.id) }
+    }
+}
+
+impl PermittedAccount {
+    /// The account's row.
+    pub fn account_id(&self) -> RowId {
+        self.caller.account_id()
+    }
+
+    /// Who acts.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The user who acts: what they see is what they are shown.
+    pub fn user(&self) -> &User {
+        self.caller.user()
+    }
+
+    /// The entry of this operation in the audit log.
+    pub fn event(&self, subject: String, detail: serde_json::Value) -> NewAuditEvent {
+        self.caller.event(self.operation, self.fleet_id, subject, detail)
     }
 }

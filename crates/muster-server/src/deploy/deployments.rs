@@ -7,7 +7,7 @@ use muster_core::invalid::Invalid;
 use muster_core::names::{AppName, Text, Version};
 use muster_store::deployments::{Deployment, DeploymentKind, NewDeployment};
 use muster_store::targets::TargetView;
-use muster_store::{ConnectionTrait, Db, Tx};
+use muster_store::{ConnectionTrait, Db};
 use serde_json::json;
 
 use crate::access::Permitted;
@@ -24,6 +24,8 @@ pub struct Order {
     pub flow: FlowUuid,
     /// The field that named the flow, for refusals.
     pub flow_field: &'static str,
+    /// The field that held the rest, for refusals.
+    pub configuration_field: &'static str,
     /// For people.
     pub comment: Text,
     /// The app and version that a device has once it succeeded.
@@ -47,18 +49,24 @@ pub async fn create(app: &App, permitted: &Permitted, order: &Order) -> Result<D
     Ok(uuid)
 }
 
-async fn new_deployment(app: &App, tx: &Tx, permitted: &Permitted, order: &Order) -> Result<NewDeployment, WorkError> {
+/// The deployment that an order asks for, once everything in it but its filter has been looked up.
+pub(super) async fn new_deployment<C: ConnectionTrait>(
+    app: &App,
+    db: &Db<C>,
+    permitted: &Permitted,
+    order: &Order,
+) -> Result<NewDeployment, WorkError> {
     let fleet = permitted.fleet();
-    let flow = tx.find_flow(fleet.id, &order.flow).await?;
+    let flow = db.find_flow(fleet.id, &order.flow).await?;
     let unknown = || Invalid::unknown(order.flow_field, "update flow of the fleet", order.flow.as_str());
     let stored = flow.ok_or_else(unknown)?;
-    let in_configuration = |refusal: Invalid| refusal.within("deployment_configuration");
+    let in_configuration = |refusal: Invalid| refusal.within(order.configuration_field);
     Ok(NewDeployment {
         fleet_id: fleet.id,
         flow_id: stored.id,
         kind: DeploymentKind::Api,
         comment: order.comment.as_str().to_owned(),
-        app: known_app(tx, fleet.account_id, order).await?,
+        app: known_app(db, fleet.account_id, order).await?,
         inputs: stored.flow.input_values(&order.inputs).map_err(in_configuration)?,
         run_deadline: stored.flow.run_deadline(),
         pending_deadline: app.config.pending_deadline,
@@ -66,10 +74,14 @@ async fn new_deployment(app: &App, tx: &Tx, permitted: &Permitted, order: &Order
     })
 }
 
-async fn known_app(tx: &Tx, account_id: i64, order: &Order) -> Result<Option<(i64, String)>, WorkError> {
+async fn known_app<C: ConnectionTrait>(
+    db: &Db<C>,
+    account_id: i64,
+    order: &Order,
+) -> Result<Option<(i64, String)>, WorkError> {
     let Some((name, version)) = &order.app else { return Ok(None) };
-    let id = tx.find_app(account_id, name).await?;
-    let unknown = || Invalid::unknown("deployment_configuration.app.name", "app", name.as_str());
+    let id = db.find_app(account_id, name).await?;
+    let unknown = || Invalid::unknown(format!("{}.app.name", order.configuration_field), "app", name.as_str());
     Ok(Some((id.ok_or_else(unknown)?, version.as_str().to_owned())))
 }
 

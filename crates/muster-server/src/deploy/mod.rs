@@ -1,6 +1,7 @@
 //! Operations on deployments, and the engine that brings each to its end.
 
 pub mod deployments;
+pub mod dry_run;
 pub mod engine;
 pub mod flows;
 pub mod reports;

@@ -4,6 +4,9 @@
 use muster_core::target::{Reason, TargetStatus};
 use muster_store::dispatch::Standing;
 
+/// The code of a target that waits for nothing but its device's word.
+pub const STARTING: &str = "starting";
+
 /// Why the target stands so; `None` for a final one, whose reason is stored.
 pub fn why(status: TargetStatus, standing: Standing) -> Option<Reason> {
     match status {
@@ -30,7 +33,7 @@ fn why_pending(standing: Standing) -> Reason {
         let text = "An earlier deployment is still open on the device; it begins once that has ended.";
         return Reason::new("waiting_for_earlier_deployment", text);
     }
-    Reason::new("starting", "The device is being told to begin; it has not confirmed yet.")
+    Reason::new(STARTING, "The device is being told to begin; it has not confirmed yet.")
 }
 
 fn why_in_progress(standing: Standing) -> Reason {

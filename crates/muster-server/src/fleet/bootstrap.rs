@@ -1,8 +1,6 @@
 //! The first things of an account: an administrator, a fleet, and the tokens to
 //! begin with.
 
-use argon2::Argon2;
-use argon2::password_hash::PasswordHasher;
 use muster_core::invalid::Invalid;
 use muster_core::names::{AccountName, AppName, FleetName, ProjectKey, UserName};
 use muster_core::token::{Secret, TokenKind};
@@ -16,6 +14,7 @@ use rand::distr::Alphanumeric;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
+use crate::access::passwords::Passwords;
 use crate::error::{OpError, Result, WorkError};
 
 /// The account that is made when none is named.
@@ -23,13 +22,13 @@ pub const FIRST_ACCOUNT: &str = "main";
 /// Key and name of the fleet that every account begins with.
 pub const FIRST_FLEET: &str = "demo";
 
-/// What bootstrapping prints, once.
+/// What bootstrapping prints, once. Its `Debug` hides every secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bootstrapped {
     /// The administrator's name.
     pub admin_user: String,
     /// The administrator's password.
-    pub admin_password: String,
+    pub admin_password: Secret,
     /// For API v1.
     pub user_token: Secret,
     /// For API v2.
@@ -57,7 +56,7 @@ pub struct Tokens {
 /// first account, and there must be none yet.
 pub async fn bootstrap(store: &Store, account: Option<AccountName>, rng: &mut StdRng) -> Result<Bootstrapped> {
     let password = random_password(rng);
-    let password_hash = hash_password(password.clone()).await?;
+    let password_hash = Passwords::default().hash(&Secret::received(password.clone())).await?;
     let (account, admin_user) = match account {
         Some(name) => (name.clone(), UserName::parse(format!("admin@{name}"))?),
         None => (AccountName::parse(FIRST_ACCOUNT)?, UserName::parse("admin")?),
@@ -78,7 +77,7 @@ pub async fn bootstrap(store: &Store, account: Option<AccountName>, rng: &mut St
     let (fleet, tokens) = work.await?;
     Ok(Bootstrapped {
         admin_user: admin_user.to_string(),
-        admin_password: password,
+        admin_password: Secret::received(password),
         user_token: tokens.user,
         access_token: tokens.access,
         pairing_token: tokens.pairing,
@@ -113,13 +112,4 @@ const PASSWORD_CHARS: usize = 24;
 
 fn random_password(rng: &mut StdRng) -> String {
     rng.sample_iter(Alphanumeric).take(PASSWORD_CHARS).map(char::from).collect()
-}
-
-/// Hashes a password, away from the threads that serve requests.
-async fn hash_password(password: String) -> Result<String> {
-    let hash = tokio::task::spawn_blocking(move || {
-        Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string())
-    });
-    let hash = hash.await.map_err(|error| OpError::Internal(error.to_string()))?;
-    hash.map_err(|error| OpError::Internal(error.to_string()))
 }

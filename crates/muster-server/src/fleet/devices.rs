@@ -3,11 +3,11 @@
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::invalid::Invalid;
 use muster_core::limits::{LISTED_TAGS_MAX, SHOWN_UPDATES_MAX};
-use muster_core::names::{AppName, GroupName, Version};
+use muster_core::names::GroupName;
 use muster_core::patch::DeviceChange;
 use muster_store::devices::Device;
 use muster_store::updates::UpdateView;
-use muster_store::{ConnectionTrait, Db};
+use muster_store::{ConnectionTrait, Db, Tx};
 use serde_json::{Value, json};
 
 use crate::access::Permitted;
@@ -79,9 +79,13 @@ pub async fn change(
         let device = tx.find_device_by_id(account_id, device_id).await?;
         let device = device.filter(|device| device.fleet_id == permitted.fleet().id);
         let device = device.ok_or_else(|| OpError::not_found("device", "that has been moved or deleted"))?;
+        let uuid = device.uuid.clone();
+        let before = changed_parts(&tx, &device, changes).await?;
         tx.change_device(&device, changes, place).await?;
-        let detail = json!({ "changes": changes.iter().map(described).collect::<Vec<_>>() });
-        tx.audit(&permitted.event(format!("device:{}", device.uuid), detail)).await?;
+        let device = tx.find_device_by_id(account_id, device_id).await?.unwrap_or(device);
+        let after = changed_parts(&tx, &device, changes).await?;
+        let detail = json!({ "before": before, "after": after });
+        tx.audit(&permitted.event(format!("device:{uuid}"), detail)).await?;
         Ok::<_, WorkError>(())
     });
     work.await?;
@@ -90,26 +94,37 @@ pub async fn change(
     Ok(())
 }
 
-/// A change as the audit log tells it: what changed, and to what.
-fn described(change: &DeviceChange) -> Value {
-    let apps = |apps: &[(AppName, Version)]| -> Vec<Value> {
-        apps.iter().map(|(name, version)| json!({ "app_name": name, "version": version })).collect()
-    };
-    match change {
-        DeviceChange::Name(name) => json!({ "device_name": name }),
-        DeviceChange::Description(text) => json!({ "description": text }),
-        DeviceChange::Address(text) => json!({ "address": text }),
-        DeviceChange::Lat(lat) => json!({ "lat": lat }),
-        DeviceChange::Lng(lng) => json!({ "lng": lng }),
-        DeviceChange::Group(group) => json!({ "group_name": group }),
-        DeviceChange::UpdateTrigger(is_set) => json!({ "is_update_trigger_set": is_set }),
-        DeviceChange::AddTags(tags) => json!({ "add_tags": tags }),
-        DeviceChange::RemoveTags(tags) => json!({ "remove_tags": tags }),
-        DeviceChange::ReplaceTags(tags) => json!({ "tags": tags }),
-        DeviceChange::SetApps(set) => json!({ "set_apps": apps(set) }),
-        DeviceChange::RemoveApps(names) => json!({ "remove_apps": names }),
-        DeviceChange::ReplaceApps(set) => json!({ "apps": apps(set) }),
+/// What the changes touch, as the device has it at this moment: for the audit log.
+async fn changed_parts(tx: &Tx, device: &Device, changes: &[DeviceChange]) -> Result<Value, WorkError> {
+    let mut parts = serde_json::Map::new();
+    for change in changes {
+        let (key, value) = match change {
+            DeviceChange::Name(_) => ("device_name", json!(device.name)),
+            DeviceChange::Description(_) => ("description", json!(device.description)),
+            DeviceChange::Address(_) => ("address", json!(device.address)),
+            DeviceChange::Lat(_) => ("lat", json!(device.lat)),
+            DeviceChange::Lng(_) => ("lng", json!(device.lng)),
+            DeviceChange::Group(_) => ("group_name", json!(device.group_name)),
+            DeviceChange::UpdateTrigger(_) => ("is_update_trigger_set", json!(device.is_update_trigger_set)),
+            DeviceChange::AddTags(_) | DeviceChange::RemoveTags(_) | DeviceChange::ReplaceTags(_) => {
+                ("tags", Value::Null)
+            }
+            DeviceChange::SetApps(_) | DeviceChange::RemoveApps(_) | DeviceChange::ReplaceApps(_) => {
+                ("apps", Value::Null)
+            }
+        };
+        parts.insert(key.to_owned(), value);
     }
+    // Once, however many changes touch them.
+    if let Some(tags) = parts.get_mut("tags") {
+        let held = tx.tags_of(&[device.id], DETAIL_TAGS_MAX).await?;
+        *tags = held.into_iter().map(|(_, name)| name).collect();
+    }
+    if let Some(apps) = parts.get_mut("apps") {
+        let held = tx.apps_of(&[device.id]).await?.into_iter();
+        *apps = held.map(|(_, name, version)| json!({ "app_name": name, "version": version })).collect();
+    }
+    Ok(parts.into())
 }
 
 /// Moves a device into a group of another fleet. The caller must be permitted in both.
@@ -119,7 +134,10 @@ pub async fn move_to(app: &App, from: &Permitted, uuid: &str, into: &Permitted, 
         let group_id = tx.find_group(into.fleet().id, group).await?;
         let unknown = || Invalid::unknown("destination_group_name", "group of the fleet", group.as_str());
         tx.move_device(device.id, into.fleet().id, group_id.ok_or_else(unknown)?).await?;
-        let detail = json!({ "to_fleet": into.fleet().project_key, "to_group": group.as_str() });
+        let detail = json!({
+            "before": { "project_key": from.fleet().project_key, "group_name": device.group_name },
+            "after": { "project_key": into.fleet().project_key, "group_name": group },
+        });
         tx.audit(&from.event(format!("device:{}", device.uuid), detail)).await?;
         Ok::<_, WorkError>(())
     });

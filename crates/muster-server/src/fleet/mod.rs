@@ -1,8 +1,12 @@
-//! Operations on a fleet: its devices, groups, tags and apps.
+//! Operations on a fleet: its devices, groups, tags, apps and saved filters.
 
 pub mod apps;
 pub mod bootstrap;
+pub mod device_deletion;
 pub mod devices;
 pub mod enrolment;
+pub mod fleets;
 pub mod groups;
+pub mod pairing_tokens;
+pub mod saved_filters;
 pub mod tags;

@@ -9,11 +9,12 @@ use axum::extract::{FromRequest, Request};
 use http_body_util::BodyExt;
 use muster_core::invalid::Invalid;
 use muster_core::limits::BODY_BYTES_MAX;
+use muster_core::wire::Object;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// The JSON body of a request.
+/// The JSON body of a request, which is an object.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiBody<T>(pub T);
 
@@ -22,7 +23,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiBody<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let bytes = read_body(request.into_body()).await?;
-        Ok(Self(parse_json(&bytes)?))
+        let Object(body) = parse_json(&bytes)?;
+        Ok(Self(body))
     }
 }
 
@@ -51,6 +53,12 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Invalid> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| refusal(&error))?;
     json.end().map_err(|error| Invalid::new("", format!("the body is not one JSON value: {error}")))?;
     Ok(value)
+}
+
+/// Reads an object within a body that was kept as it came, and stood in `field`.
+pub fn parse_value<T: DeserializeOwned>(field: &str, value: serde_json::Value) -> Result<T, Invalid> {
+    let read = serde_path_to_error::deserialize(value).map_err(|error| refusal(&error).within(field));
+    read.map(|Object(value)| value)
 }
 
 fn refusal(error: &serde_path_to_error::Error<serde_json::Error>) -> Invalid {
@@ -103,6 +111,7 @@ mod tests {
             ("nonsense", "the body is not JSON: expected ident"),
             (r#"{"list": []} x"#, "the body is not one JSON value"),
             ("null", "invalid type: null, expected an object"),
+            ("[[]]", "invalid type: sequence, expected an object"),
             ("{}", "list: is required"),
             (r#"{"list": 5}"#, "list: invalid type: integer `5`, expected a sequence"),
             (r#"{"list": [{}]}"#, "list[0].name: is required"),
@@ -110,7 +119,7 @@ mod tests {
             (r#"{"list": [], "x": 1}"#, "x: unknown field `x`"),
         ];
         for (body, expected) in cases {
-            let refusal = parse_json::<Outer>(body.as_bytes()).unwrap_err().to_string();
+            let refusal = parse_json::<Object<Outer>>(body.as_bytes()).unwrap_err().to_string();
             assert!(refusal.starts_with(expected), "{body} gave {refusal}");
         }
     }

@@ -6,18 +6,22 @@ use base64::prelude::BASE64_STANDARD;
 use muster_core::ids::RowId;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::{V2_PAGE_DEFAULT, V2_PAGE_MAX};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Where a page ended. Its form is the Connect API's: base64 of `{"cursor": …, "limit": …}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// The last row of the page.
-    pub cursor: RowId,
+pub struct CursorOf<K> {
+    /// The key of the last row of the page.
+    pub cursor: K,
     /// How many rows the page had.
     pub limit: u64,
 }
 
-impl Cursor {
+/// A cursor over rows by their ids.
+pub type Cursor = CursorOf<RowId>;
+
+impl<K: Serialize + DeserializeOwned> CursorOf<K> {
     /// The text of `after`.
     pub fn encode(self) -> String {
         BASE64_STANDARD.encode(serde_json::json!(self).to_string())
@@ -32,24 +36,27 @@ impl Cursor {
 
 /// The page that a caller asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRequest {
+pub struct PageOf<K> {
     /// Behind this row; `None` for the first page.
-    pub after: Option<RowId>,
+    pub after: Option<K>,
     /// At most so many rows.
     pub limit: u64,
 }
 
-impl PageRequest {
+/// A page of rows by their ids.
+pub type PageRequest = PageOf<RowId>;
+
+impl<K: Serialize + DeserializeOwned> PageOf<K> {
     /// Reads `after` and `limit` as they stand in the address.
     pub fn parse(after: Option<&str>, limit: Option<&str>) -> Result<Self, Invalid> {
-        let after = after.filter(|after| !after.is_empty()).map(Cursor::decode).transpose()?;
+        let after = after.filter(|after| !after.is_empty()).map(CursorOf::decode).transpose()?;
         let limit = limit.map_or(Ok(V2_PAGE_DEFAULT), parse_limit)?;
         Ok(Self { after: after.map(|cursor| cursor.cursor), limit })
     }
 
     /// `after` for the next page; `None` when this was the last.
-    pub fn next(&self, last: Option<RowId>, is_more: bool) -> Option<String> {
-        last.filter(|_| is_more).map(|cursor| Cursor { cursor, limit: self.limit }.encode())
+    pub fn next(&self, last: Option<K>, is_more: bool) -> Option<String> {
+        last.filter(|_| is_more).map(|cursor| CursorOf { cursor, limit: self.limit }.encode())
     }
 }
 

@@ -70,9 +70,11 @@ impl ApiError {
             Self::Op(error) => match error {
                 OpError::Invalid(_) => StatusCode::BAD_REQUEST,
                 OpError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-                OpError::Forbidden(_) | OpError::NotAdmin => StatusCode::FORBIDDEN,
+                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
+                    StatusCode::FORBIDDEN
+                }
                 OpError::NotFound { .. } => StatusCode::NOT_FOUND,
-                OpError::Conflict(_) => StatusCode::CONFLICT,
+                OpError::Conflict(_) | OpError::InUse(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
                 OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
                 OpError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 OpError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -91,9 +93,13 @@ impl ApiError {
             Self::Op(error) => match error {
                 OpError::Invalid(_) => "invalid",
                 OpError::Unauthenticated(_) => "unauthenticated",
-                OpError::Forbidden(_) | OpError::NotAdmin => "forbidden",
+                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
+                    "forbidden"
+                }
                 OpError::NotFound { .. } => "not_found",
                 OpError::Conflict(_) => "conflict",
+                OpError::NotNow { code, .. } => code,
+                OpError::InUse(_) => "in_use",
                 OpError::RateLimited(_) => "rate_limited",
                 OpError::Unavailable => "unavailable",
                 OpError::Internal(_) => "internal",
@@ -186,9 +192,12 @@ fn v1(error: &ApiError) -> Response {
         ApiError::Op(
             OpError::Unauthenticated(_)
             | OpError::Forbidden(_)
+            | OpError::ForbiddenAnywhere(_)
             | OpError::NotAdmin
             | OpError::NotFound { .. }
-            | OpError::Conflict(_),
+            | OpError::Conflict(_)
+            | OpError::InUse(_)
+            | OpError::NotNow { .. },
         ) => StatusCode::BAD_REQUEST,
         other => other.status(),
     };

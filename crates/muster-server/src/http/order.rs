@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use muster_core::filter::DeviceFilter;
 use muster_core::invalid::Invalid;
 use muster_core::names::{AppName, Text, Version};
+use muster_core::wire::optional_object;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -21,6 +22,7 @@ pub struct Configuration {
     /// For people.
     comment: Option<String>,
     /// The app and version that a device has once it succeeded.
+    #[serde(default, deserialize_with = "optional_object")]
     app: Option<ConfiguredApp>,
     /// What the flow's inputs stand for.
     parameters_mapping: Option<BTreeMap<String, String>>,
@@ -36,10 +38,12 @@ pub struct ConfiguredApp {
     version: String,
 }
 
-/// How an API names the flow: within the configuration, as its documents have it,
+/// How a call names the configuration, and the flow: within the configuration, as its documents have it,
 /// and beside it, where other clients put it.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowFields {
+    /// The configuration.
+    pub configuration: &'static str,
     /// Within the configuration.
     pub inner: &'static str,
     /// Beside the configuration.
@@ -59,12 +63,14 @@ impl Configuration {
             (None, None) => return Err(Invalid::missing(fields.inner)),
         };
         let flow = flow.parse().map_err(|refusal: Invalid| refusal.within(flow_field))?;
-        let (comment, app) = (self.comment(), self.app.map(ConfiguredApp::check).transpose());
-        let app = app.map_err(|refusal| refusal.within("deployment_configuration.app"))?;
+        let comment = self.comment().map_err(|refusal| refusal.within(fields.configuration));
+        let app = self.app.map(ConfiguredApp::check).transpose();
+        let app = app.map_err(|refusal| refusal.within("app").within(fields.configuration))?;
         Ok(Order {
             filter,
             flow,
             flow_field,
+            configuration_field: fields.configuration,
             comment: comment?,
             app,
             inputs: self.parameters_mapping.unwrap_or_default(),
@@ -73,7 +79,7 @@ impl Configuration {
 
     fn comment(&self) -> Result<Text, Invalid> {
         let comment = Text::parse(self.comment.clone().unwrap_or_default());
-        comment.map_err(|refusal| refusal.within("deployment_configuration.comment"))
+        comment.map_err(|refusal| refusal.within("comment"))
     }
 }
 

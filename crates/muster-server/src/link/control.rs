@@ -14,7 +14,7 @@ use muster_store::targets::{Report, ReportOutcome};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::session::{Effect, Hello, Session, answer, not_recognised};
+use super::session::{Effect, Hello, Session, answer, deleted, not_recognised};
 use crate::app::App;
 use crate::fleet::enrolment::stored_facts;
 use crate::http::ApiError;
@@ -92,18 +92,24 @@ impl Link {
             Some(device) => Ok((device, hello)),
             None => {
                 tracing::info!(device = %hello.device_uuid, ip = self.device_ip, "a device was refused");
-                self.send(&not_recognised()).await?;
+                let refusal = self.refusal(&hello, &nonce).await;
+                self.send(&refusal).await?;
                 Err(Gone)
             }
         }
     }
 
+    async fn refusal(&mut self, hello: &Hello, nonce: &Nonce) -> ToDevice {
+        match self.app.store.read().find_deleted_device(&hello.device_uuid).await {
+            Ok(Some(device)) if hello.is_from_deleted(nonce, &device) => deleted(),
+            Ok(_) => not_recognised(),
+            Err(error) => unavailable(&error),
+        }
+    }
+
     async fn unavailable(&mut self, error: &muster_store::StoreError) -> Gone {
-        tracing::warn!(%error, "a device could not be let in");
-        let message = "the server cannot serve at the moment".to_owned();
-        let refusal = ToDevice::Refused { code: muster_link::RefusedCode::Unavailable, message };
         // The device tries again whether or not this arrives.
-        let _ = self.send(&refusal).await;
+        let _ = self.send(&unavailable(error)).await;
         Gone
     }
 
@@ -115,7 +121,12 @@ impl Link {
             tx.open_link(&app.server_id, keepalive).await
         });
         match opened.await {
-            Ok(epoch) => Some(epoch),
+            Ok(epoch) if epoch > 0 => Some(epoch),
+            Ok(_) => {
+                // It was deleted since it said hello. The next link hears the same.
+                let _ = self.send(&deleted()).await;
+                None
+            }
             Err(error) => {
                 self.unavailable(&error).await;
                 None
@@ -223,4 +234,10 @@ impl Link {
         let _ = self.socket.send(Message::Close(Some(frame))).await;
         Err(Gone)
     }
+}
+
+fn unavailable(error: &muster_store::StoreError) -> ToDevice {
+    tracing::warn!(%error, "a device could not be let in");
+    let message = "the server cannot serve at the moment".to_owned();
+    ToDevice::Refused { code: muster_link::RefusedCode::Unavailable, message }
 }

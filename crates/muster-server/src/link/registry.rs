@@ -54,6 +54,14 @@ impl Links {
         });
     }
 
+    /// Ends the link of a device, whatever its epoch; `message` is the last thing it hears.
+    pub fn end(&self, device_id: RowId, message: ToDevice) {
+        let Some(link) = self.with(|links| links.remove(&device_id)) else { return };
+        if link.messages.try_send(message).is_err() {
+            tracing::debug!(device_id, "a link ends before its device has heard why");
+        }
+    }
+
     /// Ends every link.
     pub fn close_all(&self) {
         self.with(HashMap::clear);
@@ -89,6 +97,16 @@ mod tests {
         assert_eq!(links.count(), 1);
         links.remove(1, 2);
         assert_eq!(new.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_link_ends_with_a_last_word() {
+        let links = Links::default();
+        let mut messages = links.insert(1, 1).unwrap();
+        links.end(1, MESSAGE);
+        links.end(2, MESSAGE);
+        assert_eq!((messages.recv().await, messages.recv().await), (Some(MESSAGE), None));
+        assert_eq!(links.count(), 0);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use muster_core::clock::Timestamp;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::limits::HEARTBEATS_MISSED_MAX;
 use muster_link::{Facts, Metrics, Nonce, PublicKey, RefusedCode, RunId, ToDevice, ToServer};
+use muster_store::device_deletion::DeletedDevice;
 use muster_store::devices::DeviceKey;
 use muster_store::presence::Keepalive;
 use muster_store::targets::{Report, ReportOutcome};
@@ -35,10 +36,17 @@ impl Hello {
 
     /// The device, if it is the one that enrolled.
     pub fn check(&self, nonce: &Nonce, device: Option<DeviceKey>) -> Option<DeviceKey> {
-        device.filter(|device| {
-            PublicKey::try_from(device.public_key.clone())
-                .is_ok_and(|key| key.verifies(nonce, &self.device_uuid, &self.signature))
-        })
+        device.filter(|device| self.is_signed_by(nonce, &device.public_key))
+    }
+
+    /// Whether it comes from that device, which was deleted: nobody else learns of it.
+    pub fn is_from_deleted(&self, nonce: &Nonce, device: &DeletedDevice) -> bool {
+        self.is_signed_by(nonce, &device.public_key)
+    }
+
+    fn is_signed_by(&self, nonce: &Nonce, public_key: &str) -> bool {
+        let key = PublicKey::try_from(public_key.to_owned());
+        key.is_ok_and(|key| key.verifies(nonce, &self.device_uuid, &self.signature))
     }
 }
 
@@ -47,6 +55,12 @@ impl Hello {
 pub fn not_recognised() -> ToDevice {
     let message = "no such device, or its key does not match".to_owned();
     ToDevice::Refused { code: RefusedCode::NotRecognised, message }
+}
+
+/// What a device is told that was deleted.
+pub fn deleted() -> ToDevice {
+    let message = "the device was deleted from its fleet".to_owned();
+    ToDevice::Refused { code: RefusedCode::Deleted, message }
 }
 
 /// An open link.

@@ -41,7 +41,7 @@ const KINDS: [Kind; 14] = [
     Kind::format(&["destination_group_name"], "group-name"),
     Kind::format(&["after"], "cursor"),
     Kind::text(&["name", "group_name", "device_name"], NAME, NAME_CHARS_MAX),
-    Kind::text(&["app_name", "tag_name"], NAME, NAME_CHARS_MAX),
+    Kind::text(&["app_name", "tag_name", "filter_name", "move_to"], NAME, NAME_CHARS_MAX),
     Kind::text(&["version"], NAME, VERSION_CHARS_MAX),
     Kind::text(&["description", "comment", "address"], TEXT, TEXT_CHARS_MAX),
 ];

@@ -26,16 +26,21 @@ impl KeepaliveBuffer {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Stores everything that waits. What cannot be stored waits on.
-    pub async fn flush(&self, store: &Store) {
+    /// Stores everything that waits. What cannot be stored waits on. Answers with
+    /// the rows of the devices that are gone.
+    pub async fn flush(&self, store: &Store) -> Vec<RowId> {
+        let mut gone = Vec::new();
         let waiting: Vec<Keepalive> = self.with(std::mem::take).into_values().collect();
         for batch in waiting.chunks(KEEPALIVES_MAX) {
-            let stored = store.write(|tx| async move { tx.store_keepalives(batch).await }).await;
-            if let Err(error) = stored {
-                tracing::warn!(%error, keepalives = batch.len(), "keepalives could not be stored; trying again soon");
-                batch.iter().cloned().for_each(|keepalive| self.push(keepalive));
+            match store.write(|tx| async move { tx.store_keepalives(batch).await }).await {
+                Ok(unknown) => gone.extend(unknown),
+                Err(error) => {
+                    tracing::warn!(%error, keepalives = batch.len(), "keepalives could not be stored; trying again soon");
+                    batch.iter().cloned().for_each(|keepalive| self.push(keepalive));
+                }
             }
         }
+        gone
     }
 }
 

@@ -7,14 +7,25 @@ use std::time::Duration;
 /// How long a keepalive waits at most before it is stored.
 pub const FLUSH_PERIOD: Duration = Duration::from_secs(2);
 
+/// Stores what waits now, and ends the links of devices that are gone: so a server
+/// notices within a heartbeat what another one has deleted.
+pub async fn flush(app: &crate::app::App) {
+    for device_id in app.keepalives.flush(&app.store).await {
+        app.links.end(device_id, crate::link::session::deleted());
+    }
+}
+
 /// Stores what waits, every [`FLUSH_PERIOD`], for ever.
 pub async fn run(app: crate::app::App) {
     let mut period = tokio::time::interval(FLUSH_PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        app.keepalives.flush(&app.store).await;
+        flush(&app).await;
         app.device_calls.forget_idle();
         app.account_calls.forget_idle();
+        app.login_sources.forget_idle();
+        app.login_names.forget_idle();
+        app.audited_refusals.forget_idle();
     }
 }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use muster_core::access::Operation;
 use muster_core::token::Secret;
+use muster_core::wire::object;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -24,10 +25,10 @@ pub struct DeployUpdate {
     #[schema(value_type = String)]
     user_token: Secret,
     /// To which devices; `devices_filter` is understood too.
-    #[serde(alias = "devices_filter")]
+    #[serde(alias = "devices_filter", deserialize_with = "object")]
     device_filter: DeviceFilterV1,
     /// What is deployed; `metadata` is understood too.
-    #[serde(default, alias = "metadata")]
+    #[serde(default, alias = "metadata", deserialize_with = "object")]
     deployment_configuration: Configuration,
     /// The update flow, when it does not stand in the configuration.
     #[serde(alias = "flow_uuid")]
@@ -35,7 +36,11 @@ pub struct DeployUpdate {
 }
 
 /// How API v1 names the flow.
-const FLOW_FIELDS: FlowFields = FlowFields { inner: "deployment_configuration.flow_id", outer: "flow_id" };
+const FLOW_FIELDS: FlowFields = FlowFields {
+    configuration: "deployment_configuration",
+    inner: "deployment_configuration.flow_id",
+    outer: "flow_id",
+};
 
 /// Deploy an update flow.
 ///

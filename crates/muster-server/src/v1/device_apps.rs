@@ -7,6 +7,7 @@ use axum::extract::{ConnectInfo, State};
 use muster_core::access::Operation;
 use muster_core::names::AppName;
 use muster_core::token::Secret;
+use muster_core::wire::object;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -24,7 +25,7 @@ pub struct DeleteDeviceApps {
     /// The app; it must exist.
     app_name: String,
     /// `devices_filter` is understood too.
-    #[serde(alias = "devices_filter")]
+    #[serde(alias = "devices_filter", deserialize_with = "object")]
     device_filter: DeviceFilterV1,
 }
 

@@ -12,6 +12,7 @@ use muster_core::token::Secret;
 use muster_store::devices::Device;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use super::Asker;
 use super::devices_details::{Listing, limit, uuid_offset};
@@ -28,15 +29,30 @@ pub struct GetDeviceState {
     user_token: Secret,
     #[schema(value_type = Option<String>)]
     device_token: Option<Secret>,
+    /// The device's uuid, or its number as a string or a number.
+    #[schema(schema_with = text_or_number)]
     device_id: Option<WireDeviceId>,
 }
 
-/// The device's uuid, or its number as a string or a number.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a device's uuid or number")]
-enum WireDeviceId {
-    Text(String),
-    Number(i64),
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+struct WireDeviceId(String);
+
+fn text_or_number() -> Schema {
+    let types = [Type::String, Type::Number, Type::Null];
+    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).into()
+}
+
+impl TryFrom<serde_json::Value> for WireDeviceId {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        match value {
+            serde_json::Value::String(text) => Ok(Self(text)),
+            serde_json::Value::Number(number) => Ok(Self(number.to_string())),
+            other => Err(format!("{other} is neither a device's uuid nor its number")),
+        }
+    }
 }
 
 /// Answer of `GET /v1/get_device_state`.
@@ -87,18 +103,14 @@ fn status(device: &Device, now: Timestamp) -> &'static str {
 }
 
 /// The device that `device_id` names: by its uuid, or by its number.
-async fn by_id(app: &App, caller: &Caller, id: &WireDeviceId) -> Result<Device, OpError> {
-    let text = match id {
-        WireDeviceId::Text(text) => text.clone(),
-        WireDeviceId::Number(number) => number.to_string(),
-    };
+async fn by_id(app: &App, caller: &Caller, WireDeviceId(text): &WireDeviceId) -> Result<Device, OpError> {
     let store = app.store.read();
     let device = match (text.parse::<DeviceUuid>(), text.parse::<i64>()) {
         (Ok(uuid), _) => store.find_device_of_account(caller.account_id(), &uuid).await?,
         (_, Ok(number)) => store.find_device_by_id(caller.account_id(), number).await?,
         _ => None,
     };
-    let unknown = || OpError::from(Invalid::unknown("device_id", "device", &text));
+    let unknown = || OpError::from(Invalid::unknown("device_id", "device", text));
     let device = device.ok_or_else(unknown)?;
     match caller.fleet_of_device(store, Operation::GetDeviceState, device.fleet_id).await {
         Ok(_) => Ok(device),

@@ -4,6 +4,7 @@ use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter, WireFilter, WireName};
 use muster_core::invalid::Invalid;
 use muster_core::names::FleetName;
+use muster_core::wire::{object, objects};
 use muster_store::updates::UpdateView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -37,10 +38,13 @@ pub struct ErrorV1 {
 #[serde(deny_unknown_fields)]
 pub struct DeviceFilterV1 {
     /// The fleet.
+    #[serde(deserialize_with = "object")]
     project: WireName,
     /// Devices in any of these groups; empty for the whole fleet.
+    #[serde(deserialize_with = "objects")]
     groups: Vec<WireName>,
     /// Conditions that all must hold.
+    #[serde(deserialize_with = "objects")]
     filters: Vec<WireFilter>,
 }
 

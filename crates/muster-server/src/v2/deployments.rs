@@ -7,6 +7,7 @@ use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter};
 use muster_core::invalid::Invalid;
+use muster_core::wire::object;
 use muster_store::deployments::Deployment;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,10 +24,10 @@ use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 #[serde(deny_unknown_fields)]
 pub struct CreateBody {
     /// To which devices; `devices_filter` is understood too.
-    #[serde(alias = "devices_filter")]
+    #[serde(alias = "devices_filter", deserialize_with = "object")]
     device_filter: WireDeviceFilter,
     /// What is deployed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     deployment_configuration: Configuration,
     /// Understood here, as well as in the configuration.
     #[serde(alias = "flow_id")]
@@ -34,7 +35,11 @@ pub struct CreateBody {
 }
 
 /// How API v2 names the flow.
-const FLOW_FIELDS: FlowFields = FlowFields { inner: "deployment_configuration.flow_uuid", outer: "flow_uuid" };
+const FLOW_FIELDS: FlowFields = FlowFields {
+    configuration: "deployment_configuration",
+    inner: "deployment_configuration.flow_uuid",
+    outer: "flow_uuid",
+};
 
 impl CreateBody {
     fn order(self) -> Result<Order, Invalid> {

@@ -1,12 +1,13 @@
 //! One device: looked at, changed, moved.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::invalid::Invalid;
 use muster_core::names::GroupName;
 use muster_core::patch::{WireOperation, from_operations};
+use muster_core::wire::objects;
 use muster_store::devices::Device;
 use muster_store::updates::UpdateView;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use crate::access::Permitted;
 use crate::app::App;
 use crate::error::OpError;
 use crate::fleet::devices::{self, DeviceDetails};
-use crate::http::body::without_type_names;
+use crate::http::body::{parse_json, read_body, without_type_names};
 use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 use crate::v1::wire::{AppUpdated, AppV1, apps_updated};
 
@@ -149,6 +150,14 @@ impl<'de> Deserialize<'de> for PatchBody {
     }
 }
 
+impl<S: Send + Sync> FromRequest<S> for PatchBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        Ok(parse_json(&read_body(request.into_body()).await?)?)
+    }
+}
+
 struct PatchVisitor;
 
 impl<'de> serde::de::Visitor<'de> for PatchVisitor {
@@ -159,7 +168,7 @@ impl<'de> serde::de::Visitor<'de> for PatchVisitor {
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<PatchBody, A::Error> {
-        let operations = Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))?;
+        let operations = objects(serde::de::value::SeqAccessDeserializer::new(seq))?;
         Ok(PatchBody { operations })
     }
 
@@ -167,6 +176,7 @@ impl<'de> serde::de::Visitor<'de> for PatchVisitor {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Object {
+            #[serde(deserialize_with = "objects")]
             operations: Vec<WireOperation>,
         }
         let object = Object::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
@@ -199,7 +209,7 @@ pub async fn patch(
     State(app): State<App>,
     bearer: Bearer,
     ApiPath((key, uuid)): ApiPath<(String, String)>,
-    ApiBody(body): ApiBody<PatchBody>,
+    body: PatchBody,
 ) -> Result<Json<SingleDevice>, ApiError> {
     let permitted = bearer.fleet(Operation::PatchDevice, &key).await?;
     let device = devices::find(app.store.read(), &permitted, &uuid).await?;

@@ -1,14 +1,28 @@
 //! API v2 of Connect, and Muster's own calls in its conventions: a bearer token,
 //! the fleet's key in the path, cursors. Translates, and nothing else.
 
+pub mod app_versions;
 pub mod apps;
+pub mod audit_log;
+pub mod deleted_devices;
 pub mod deployment_devices;
 pub mod deployments;
+pub mod device_deletion;
 pub mod device_list;
 pub mod device_wire;
 pub mod devices;
+pub mod filter_dry_run;
+pub mod fleets;
 pub mod groups;
+pub mod login;
+pub mod pairing_tokens;
+pub mod registries;
+pub mod roles;
+pub mod saved_filters;
+pub mod tags;
+pub mod tokens;
 pub mod update_flows;
+pub mod users;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -19,7 +33,7 @@ use axum::http::request::Parts;
 use muster_core::access::Operation;
 use muster_core::token::{Secret, TokenKind};
 
-use crate::access::{Caller, Permitted};
+use crate::access::{Caller, Permitted, PermittedAccount, refusals};
 use crate::app::App;
 use crate::error::OpError;
 use crate::http::ApiError;
@@ -33,7 +47,28 @@ pub struct Bearer {
 impl Bearer {
     /// The fleet with that key, for `operation`.
     pub(crate) async fn fleet(&self, operation: Operation, key: &str) -> Result<Permitted, OpError> {
-        self.caller.fleet_by_key(self.app.store.read(), operation, key).await
+        let permitted = self.caller.fleet_by_key(self.app.store.read(), operation, key).await;
+        if let Err(error) = &permitted {
+            refusals::note(&self.app, &self.caller, operation, Some(key), error).await;
+        }
+        permitted
+    }
+
+    /// The caller's account, for `operation`.
+    pub(crate) async fn account(&self, operation: Operation) -> Result<PermittedAccount, OpError> {
+        let permitted = self.caller.account(self.app.store.read(), operation).await;
+        if let Err(error) = &permitted {
+            refusals::note(&self.app, &self.caller, operation, None, error).await;
+        }
+        permitted
+    }
+
+    /// What an operation of the account answered; a refusal is noted in the audit log.
+    pub(crate) async fn told<T>(&self, operation: Operation, answer: Result<T, OpError>) -> Result<T, OpError> {
+        if let Err(error) = &answer {
+            refusals::note(&self.app, &self.caller, operation, None, error).await;
+        }
+        answer
     }
 }
 

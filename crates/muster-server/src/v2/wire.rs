@@ -1,11 +1,16 @@
 //! Shapes that several calls of API v2 share.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_core::access::Permission;
 use muster_core::clock::Timestamp;
 use muster_core::invalid::{Invalid, quoted};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::cursor::PageRequest;
+use crate::http::cursor::{PageOf, PageRequest};
 
 /// The answer to every mistake.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,7 +53,12 @@ pub struct PageQuery {
 impl PageQuery {
     /// Checks it.
     pub fn page(&self) -> Result<PageRequest, Invalid> {
-        PageRequest::parse(self.after.as_deref(), self.limit.as_deref())
+        self.page_by()
+    }
+
+    /// The same for rows that have another key than their id.
+    pub fn page_by<K: Serialize + DeserializeOwned>(&self) -> Result<PageOf<K>, Invalid> {
+        PageOf::parse(self.after.as_deref(), self.limit.as_deref())
     }
 }
 
@@ -72,4 +82,46 @@ pub fn spaced(at: Option<Timestamp>) -> Option<String> {
 pub struct Named {
     /// Its name.
     pub name: String,
+}
+
+impl Named {
+    /// Checks the name.
+    pub fn checked<T>(self, parse: impl FnOnce(String) -> Result<T, Invalid>) -> Result<T, Invalid> {
+        parse(self.name).map_err(|refusal| refusal.within("name"))
+    }
+}
+
+/// What a moment is called that may never come; null when it does not.
+pub fn time(at: Timestamp) -> Option<String> {
+    (at != Timestamp::NEVER && at != Timestamp::FOREVER).then(|| at.to_rfc3339())
+}
+
+/// How long something is to last, from `expires_in_seconds`.
+pub fn life(seconds: Option<u64>, max: Duration) -> Result<Option<Duration>, Invalid> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    if !(1..=max.as_secs()).contains(&seconds) {
+        let problem = format!("{seconds} is not a number of seconds from 1 to {}", max.as_secs());
+        return Err(Invalid::new("expires_in_seconds", problem));
+    }
+    Ok(Some(Duration::from_secs(seconds)))
+}
+
+/// Reads names of permissions; one that stands twice counts once.
+pub fn permissions(names: &[String], field: &str) -> Result<BTreeSet<Permission>, Invalid> {
+    let known = || Permission::ALL.map(Permission::as_str).join(", ");
+    let read = |(i, name): (usize, &String)| {
+        let unknown = || format!("{} is no permission; those are {}", quoted(name), known());
+        Permission::from_name(name).ok_or_else(|| Invalid::new(format!("{field}[{i}]"), unknown()))
+    };
+    names.iter().enumerate().map(read).collect()
+}
+
+/// The names of permissions.
+pub fn permission_names(held: &[Permission]) -> Vec<&'static str> {
+    held.iter().map(|held| held.as_str()).collect()
+}
+
+/// For a field that may be left out, given, or null to take away what is there.
+pub fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }

@@ -11,6 +11,7 @@ use muster_server::app::App;
 use muster_server::deploy::engine;
 use muster_server::error::WorkError;
 use muster_server::{Server, ServerConfig};
+use muster_store::audit::AuditFilter;
 use muster_store::testing::{Engine, START, TestDatabase};
 use muster_store::{Store, Tx};
 use rand::SeedableRng;
@@ -45,6 +46,7 @@ impl TestApp {
             database: database.location().clone(),
             v1_device_calls_per_minute: PLENTY,
             v1_account_calls_per_minute: PLENTY,
+            login_attempts_per_minute: PLENTY,
             ..ServerConfig::new(data.path().to_owned(), None, ([127, 0, 0, 1], 0).into())
         };
         settings(&mut config);
@@ -149,12 +151,13 @@ impl TestApp {
 
     /// Everything that the keepalives have said so far is stored.
     pub(crate) async fn flush_keepalives(&self) {
-        self.app().keepalives.flush(self.store()).await;
+        muster_server::telemetry::flush(self.app()).await;
     }
 
     /// The account's audit log, oldest first: who, what, to what, and the detail.
     pub(crate) async fn audit(&self) -> Vec<String> {
-        let events = self.store().read().audit_page(self.house.account_id, None, 1_000).await.unwrap();
+        let events =
+            self.store().read().audit_page(self.house.account_id, &AuditFilter::default(), None, 1_000).await.unwrap();
         let line = |event: &muster_store::audit::AuditEvent| {
             format!("{} {} {} {} {}", event.actor, event.action, event.subject, event.source_ip, event.detail)
         };

@@ -1,5 +1,6 @@
 //! Who asks, and what they are answered.
 
+use muster_core::token::Secret;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Url};
 use serde_json::{Value, json};
@@ -34,6 +35,19 @@ impl<'a> Caller<'a> {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::PUT, path).json(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// The same caller with another access token.
+    pub(crate) fn with_token(&self, token: &str) -> Caller<'a> {
+        Caller { app: self.app, keys: Keys { access: Secret::received(token), ..self.keys.clone() } }
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
@@ -117,6 +131,18 @@ impl Answer {
     pub(crate) fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
+    }
+
+    /// The answer has that status and no body.
+    #[track_caller]
+    pub(crate) fn empty(&self, status: u16) {
+        assert_eq!((self.status, self.text.as_str()), (status, ""), "{self:?}");
+    }
+
+    /// Nothing to say: it is done.
+    #[track_caller]
+    pub(crate) fn done(&self) {
+        assert_eq!((self.status, self.text.as_str()), (204, ""), "{self:?}");
     }
 
     #[track_caller]

@@ -165,7 +165,9 @@ async fn is_told_in_the_audit_log(app: &TestApp) {
         { "op": "add", "path": "apps", "value": [{ "app_name": "firmware", "version": "1" }] },
     ]);
     app.operator().change(device.uuid.as_str(), &operations).await;
-    let changes = r#"[{"add_tags":["a"]},{"lat":null},{"set_apps":[{"app_name":"firmware","version":"1"}]}]"#;
-    let expected = format!(r#"user:operator PatchDevice device:{} 127.0.0.1 {{"changes":{changes}}}"#, device.uuid);
+    let before = r#"{"apps":[],"lat":null,"tags":[]}"#;
+    let after = r#"{"apps":[{"app_name":"firmware","version":"1"}],"lat":null,"tags":["a"]}"#;
+    let detail = format!(r#"{{"after":{after},"before":{before}}}"#);
+    let expected = format!("user:operator PatchDevice device:{} 127.0.0.1 {detail}", device.uuid);
     assert_eq!(app.audit().await[1], expected);
 }

@@ -27,8 +27,10 @@ async fn moves_a_device_with_all_it_has(app: &TestApp) {
     assert_eq!(deployment.stands(app, &device).await, standing("Pending", "device_offline"), "it is still due");
     device.connect().await.succeed().await;
     assert_eq!(deployment.stands(app, &device).await.0, "Succeeded");
-    let expected =
-        format!(r#"user:admin MoveDevice device:{} 127.0.0.1 {{"to_fleet":"second","to_group":"Test"}}"#, device.uuid);
+    let before = r#"{"group_name":"Production","project_key":"demo"}"#;
+    let after = r#"{"group_name":"Test","project_key":"second"}"#;
+    let detail = format!(r#"{{"after":{after},"before":{before}}}"#);
+    let expected = format!("user:admin MoveDevice device:{} 127.0.0.1 {detail}", device.uuid);
     assert!(app.audit().await.contains(&expected));
 }
 

@@ -56,7 +56,7 @@ async fn refuses_what_it_cannot_see(app: &TestApp) {
     let cases = [
         (json!({}), "device_id: this or device_token is required".to_owned()),
         (json!({ "device_id": "x" }), unknown("x")),
-        (json!({ "device_id": true }), unknown("true")),
+        (json!({ "device_id": true }), "device_id: true is neither a device's uuid nor its number".to_owned()),
         (json!({ "device_id": 7 }), unknown("7")),
         (json!({ "device_id": "d-0000-0000" }), unknown("d-0000-0000")),
         (json!({ "device_id": hidden.uuid }), unknown(hidden.uuid.as_str())),

@@ -21,6 +21,7 @@ on_both_engines!(
     the_same_key_is_the_same_device,
     needs_the_secret_half_of_the_key,
     a_pairing_token_may_be_limited,
+    an_answer_that_was_lost_is_given_again,
     refuses_a_bad_pairing_token,
     a_key_belongs_to_one_account,
     refuses_a_wrong_body,
@@ -125,6 +126,27 @@ async fn a_pairing_token_may_be_limited(app: &TestApp) {
     enrolled(&post_enrolment(app, &request(app, &short)).await);
     app.wait(Duration::from_secs(60)).await;
     assert_not_valid(&post_enrolment(app, &request(app, &short)).await);
+}
+
+async fn an_answer_that_was_lost_is_given_again(app: &TestApp) {
+    let once = token(app, Some(1), Timestamp::FOREVER).await;
+    let lost = request(app, &once);
+    let first = enrolled(&post_enrolment(app, &lost).await);
+    let again = enrolled(&post_enrolment(app, &lost).await);
+    assert_eq!((&again.device_uuid, &again.name), (&first.device_uuid, &first.name));
+    let question = json!({ "device_token": again.device_token });
+    app.viewer().v1_get("/v1/get_device_state", &question).await.ok(200);
+    let listed = app.admin().get("pairing-tokens").await.ok(200);
+    let uses: Vec<_> = listed["pairing_tokens"].as_array().unwrap().iter().map(|it| it["uses"].clone()).collect();
+    assert_eq!(uses.last(), Some(&json!(1)), "it counts once: {uses:?}");
+    assert_not_valid(&post_enrolment(app, &request(app, &once)).await);
+    // Another token's device does not get in by one that is used up.
+    let device = SimulatedDevice::enroll(app, "other").await;
+    assert_not_valid(&post_enrolment(app, &EnrollRequest::new(&device.identity, once.clone(), facts())).await);
+    let account_id = app.house().account_id;
+    app.write(async |tx| Ok(tx.revoke_tokens_described(account_id, "limited").await?)).await;
+    assert_not_valid(&post_enrolment(app, &lost).await);
+    assert_eq!(devices(app).await, 2);
 }
 
 async fn refuses_a_bad_pairing_token(app: &TestApp) {

@@ -6,6 +6,8 @@ use muster_core::target::{RunEvent, RunOutcome};
 use muster_link::{Facts, Metrics, RefusedCode, ToDevice, ToServer};
 use serde_json::json;
 
+use muster_store::fleets::FleetChange;
+
 use crate::app::{TestApp, eventually};
 use crate::device::{Link, SimulatedDevice, facts, finished};
 use crate::orders::{Order, create, standing};
@@ -74,7 +76,8 @@ async fn a_newer_link_takes_the_place_of_an_older(app: &TestApp) {
 
 async fn a_device_that_falls_silent_loses_its_link(app: &TestApp) {
     let fleet_id = app.house().fleet.id;
-    app.write(async |tx| Ok(tx.set_fleet_heartbeat(fleet_id, Duration::from_secs(1)).await?)).await;
+    let change = FleetChange { heartbeat: Some(Duration::from_secs(1)), ..FleetChange::default() };
+    app.write(async |tx| Ok(tx.change_fleet(fleet_id, &change).await?)).await;
     let device = SimulatedDevice::enroll(app, "device").await;
     let link = device.connect().await;
     assert_eq!(link.heartbeat_ms, 1_000);

@@ -18,8 +18,8 @@ async fn sets_and_clears_the_trigger(app: &TestApp) {
         assert_eq!(device.seen().await["is_update_trigger_set"], is_set);
     }
     let expected = format!(
-        r#"user:operator SetUpdateTrigger device:{} 127.0.0.1 {{"changes":[{{"is_update_trigger_set":true}}]}}"#,
-        device.uuid
+        "user:operator SetUpdateTrigger device:{} 127.0.0.1 {}",
+        device.uuid, r#"{"after":{"is_update_trigger_set":true},"before":{"is_update_trigger_set":false}}"#,
     );
     assert_eq!(app.audit().await[1], expected);
 }

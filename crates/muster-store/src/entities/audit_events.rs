@@ -16,6 +16,7 @@ pub struct Model {
     pub subject: String,
     pub source_ip: String,
     pub detail: String,
+    pub project_key: String,
 }
 
 /// Joins are written where they are needed.

@@ -15,6 +15,7 @@ pub struct Model {
     pub comment: String,
     pub app_id: Option<i64>,
     pub app_version: String,
+    pub deleted_app: String,
     pub inputs: String,
     pub run_deadline_ms: i64,
     pub created_by: String,

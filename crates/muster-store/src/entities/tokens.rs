@@ -20,6 +20,10 @@ pub struct Model {
     pub revoked_at: i64,
     pub uses: i64,
     pub uses_max: i64,
+    pub uuid: String,
+    pub is_login: bool,
+    pub is_fleet_scoped: bool,
+    pub scope_permissions: String,
 }
 
 /// Joins are written where they are needed.

@@ -7,6 +7,9 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::columns::{
+    cascade, flag, id, index, moment, optional, reference, restrict, table, text, to_account, unique,
+};
 use crate::entities::{
     accounts, app_versions, apps, audit_events, deployments, device_apps, device_presence, device_tags, devices,
     fleets, flow_sources, flows, groups, role_permissions, roles, steps, tags, targets, tokens, user_roles, users,
@@ -372,71 +375,4 @@ fn partial_indexes() -> [&'static str; 4] {
         r#"CREATE INDEX "targets_open" ON "targets" ("device_id", "deployment_id") WHERE "status" < 2"#,
         r#"CREATE INDEX "targets_deadline" ON "targets" ("deadline_at") WHERE "status" < 2"#,
     ]
-}
-
-fn table(name: impl IntoTableRef) -> TableCreateStatement {
-    Table::create().table(name).take()
-}
-
-fn id(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).big_integer().not_null().primary_key().take()
-}
-
-fn reference(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).big_integer().not_null().take()
-}
-
-fn optional(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).big_integer().take()
-}
-
-fn moment(column: impl IntoIden) -> ColumnDef {
-    reference(column)
-}
-
-fn text(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).text().not_null().take()
-}
-
-fn flag(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).boolean().not_null().take()
-}
-
-fn to_account(table: impl IntoTableRef, column: impl IntoIden) -> ForeignKeyCreateStatement {
-    let account = (accounts::Entity, accounts::Column::Id);
-    restrict((table, column), account)
-}
-
-fn restrict<T: IntoTableRef, C: IntoIden, U: IntoTableRef, D: IntoIden>(
-    from: (T, C),
-    to: (U, D),
-) -> ForeignKeyCreateStatement {
-    ForeignKey::create().from(from.0, from.1).to(to.0, to.1).on_delete(ForeignKeyAction::Restrict).take()
-}
-
-fn cascade<T: IntoTableRef, C: IntoIden, U: IntoTableRef, D: IntoIden>(
-    from: (T, C),
-    to: (U, D),
-) -> ForeignKeyCreateStatement {
-    ForeignKey::create().from(from.0, from.1).to(to.0, to.1).on_delete(ForeignKeyAction::Cascade).take()
-}
-
-fn index<C: IntoIden + 'static, const N: usize>(
-    name: &str,
-    table: impl IntoTableRef,
-    columns: [C; N],
-) -> IndexCreateStatement {
-    let mut index = Index::create().name(name).table(table).take();
-    for column in columns {
-        index.col(column.into_iden());
-    }
-    index
-}
-
-fn unique<C: IntoIden + 'static, const N: usize>(
-    name: &str,
-    table: impl IntoTableRef,
-    columns: [C; N],
-) -> IndexCreateStatement {
-    index(name, table, columns).unique().take()
 }

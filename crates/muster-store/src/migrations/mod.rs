@@ -3,7 +3,12 @@
 
 use sea_orm_migration::prelude::*;
 
+mod columns;
 mod m0001_first_tables;
+mod m0002_catalogues;
+mod m0003_people;
+mod m0004_device_deletion;
+mod m0005_device_lists;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -11,6 +16,12 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first_tables::Migration)]
+        vec![
+            Box::new(m0001_first_tables::Migration),
+            Box::new(m0002_catalogues::Migration),
+            Box::new(m0003_people::Migration),
+            Box::new(m0004_device_deletion::Migration),
+            Box::new(m0005_device_lists::Migration),
+        ]
     }
 }

@@ -2,7 +2,7 @@
 
 use muster_core::access::Operation;
 use muster_core::names::AccountName;
-use muster_store::audit::NewAuditEvent;
+use muster_store::audit::{AuditFilter, NewAuditEvent};
 use muster_store::testing::TestDatabase;
 use muster_store::{Result, StoreError};
 
@@ -31,9 +31,9 @@ async fn entries_are_read_newest_first(db: TestDatabase) {
         house.write(async |tx| tx.audit(&event(foreign, subject)).await).await.unwrap();
     }
     let read = house.store().read();
-    let first = read.audit_page(house.account, None, 2).await.unwrap();
+    let first = read.audit_page(house.account, &AuditFilter::default(), None, 2).await.unwrap();
     assert_eq!(first.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>(), ["tag:c", "tag:b"]);
-    let rest = read.audit_page(house.account, Some(first[1].id), 2).await.unwrap();
+    let rest = read.audit_page(house.account, &AuditFilter::default(), Some(first[1].id), 2).await.unwrap();
     assert_eq!(rest.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>(), ["tag:a"]);
     let entry = &rest[0];
     assert_eq!((entry.actor.as_str(), entry.source_ip.as_str()), ("user:ada", "192.0.2.9"));
@@ -54,6 +54,6 @@ async fn an_entry_is_written_with_what_it_tells_or_not_at_all(db: TestDatabase) 
         })
         .await;
     assert!(failed.is_err());
-    assert_eq!(house.store().read().audit_page(house.account, None, 9).await.unwrap(), []);
+    assert_eq!(house.store().read().audit_page(house.account, &AuditFilter::default(), None, 9).await.unwrap(), []);
     assert_eq!(house.reload(&device).await, device);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_core::limits::HEARTBEAT_DEFAULT;
 use muster_core::names::FleetName;
+use muster_store::fleets::FleetChange;
 use muster_store::testing::TestDatabase;
 
 use crate::fixture::{House, group, key, parsed};
@@ -53,7 +54,8 @@ async fn users_see_the_fleets_of_their_roles(db: TestDatabase) {
 async fn heartbeats_are_set(db: TestDatabase) {
     let house = House::on(db).await;
     let (second, heartbeat) = (house.second_fleet().await, Duration::from_millis(7_500));
-    house.write(async |tx| tx.set_fleet_heartbeat(second.id, heartbeat).await).await.unwrap();
+    let change = FleetChange { heartbeat: Some(heartbeat), ..FleetChange::default() };
+    house.write(async |tx| tx.change_fleet(second.id, &change).await).await.unwrap();
     let heartbeat_of = async |id| house.store().read().find_fleet(house.account, id).await.unwrap().unwrap().heartbeat;
     assert_eq!(heartbeat_of(second.id).await, heartbeat);
     assert_eq!(heartbeat_of(house.fleet.id).await, HEARTBEAT_DEFAULT, "the other fleet keeps its own");

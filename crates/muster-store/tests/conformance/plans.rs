@@ -8,6 +8,7 @@ use muster_core::filter::Rule;
 use muster_core::ids::RowId;
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
+use muster_store::audit::AuditFilter;
 use muster_store::testing::{Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_tag};
 use muster_store::{ConnectionTrait, Result, Store, Tx};
 use sea_orm::{DbBackend, Statement};
@@ -16,7 +17,9 @@ use crate::fixture::{House, app, tag, uuid, version, write};
 
 on_both_engines!(
     pages_and_counts_walk_no_big_table,
+    the_total_of_a_group_comes_from_its_index_alone,
     each_rule_of_a_filter_has_its_index,
+    catalogues_and_dry_runs_walk_no_big_table,
     the_engine_walks_no_big_table,
     look_ups_walk_no_big_table,
     bulk_changes_walk_no_big_table,
@@ -79,12 +82,23 @@ impl Crowd {
         let plans = self.plans(work).await;
         assert!(!plans.is_empty());
         for plan in plans {
-            for table in ["devices", "device_tags", "device_apps", "device_presence", "targets", "tokens"] {
+            for table in BIG_TABLES {
                 assert!(!is_walked(&plan, table), "{what} walks {table}:\n{plan}");
             }
         }
     }
 }
+
+const BIG_TABLES: [&str; 8] = [
+    "devices",
+    "device_tags",
+    "device_apps",
+    "device_presence",
+    "targets",
+    "tokens",
+    "deleted_devices",
+    "deleted_device_tokens",
+];
 
 /// PostgreSQL may choose to walk a table that is small or of which most is asked
 /// for; forbidden to, it must find an index.
@@ -131,12 +145,25 @@ async fn pages_and_counts_walk_no_big_table(db: TestDatabase) {
             tx.targets_count(deployed.id).await?;
             tx.deployments_page(house.fleet.id, None, 100).await?;
             tx.flows_page(house.fleet.id, None, 100).await?;
-            tx.audit_page(house.account, None, 100).await?;
+            tx.audit_page(house.account, &AuditFilter::default(), None, 100).await?;
             tx.tags_of(&ids[..100], 100).await?;
             tx.apps_of(&ids[..100]).await?;
             tx.updates_of(&ids[..100], 5).await.map(drop)
         })
         .await;
+}
+
+/// Otherwise PostgreSQL fetches, or walks, the rows of the whole fleet.
+async fn the_total_of_a_group_comes_from_its_index_alone(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    // PostgreSQL then knows that the index says it all; by itself it does so in time.
+    crowd.house.db.connect_plain().await.maintain("VACUUM").await;
+    let group = crowd.house.in_group("Production").await;
+    let plans = crowd.plans(async |tx| tx.devices_count(&group).await.map(drop)).await;
+    let is_covered = |line: &str| {
+        line.contains("USING COVERING INDEX devices_group") || line.contains("Index Only Scan using devices_group")
+    };
+    assert!(plans[0].lines().any(is_covered), "{}", plans[0]);
 }
 
 async fn each_rule_of_a_filter_has_its_index(db: TestDatabase) {
@@ -167,6 +194,50 @@ async fn each_rule_of_a_filter_has_its_index(db: TestDatabase) {
                 .await;
         }
     }
+}
+
+async fn catalogues_and_dry_runs_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let house = &crowd.house;
+    let (ada, bob) = (house.user("ada", true).await, house.user("bob", false).await);
+    let viewer = house.store().read().find_role(house.account, "viewer").await.unwrap().unwrap();
+    house.write(async |tx| tx.grant_role(bob.id, house.fleet.id, viewer).await).await.unwrap();
+    let (web, one) = (house.store().read().find_app(house.account, &app("web")).await.unwrap().unwrap(), version("1"));
+    let label = [tag("label"), tag("common")];
+    for user in [&ada, &bob] {
+        crowd
+            .assert_indexed("a catalogue", async |tx| {
+                tx.fleets_page(user, None, 100).await?;
+                tx.groups_page(house.fleet.id, None, 100).await?;
+                tx.apps_page(user, None, 100).await?;
+                tx.app_view(user, &app("web")).await?;
+                tx.app_versions_page(user, web, None, 100).await?;
+                tx.tags_page(user, None, 100).await?;
+                tx.tag_view(user, &label[0]).await.map(drop)
+            })
+            .await;
+    }
+    let labelled = house.matching(&[(false, Rule::Tag(tag("label")))]).await;
+    for matching in [&labelled, &house.everything()] {
+        crowd.assert_indexed("a dry run", async |tx| tx.prospects(matching).await.map(drop)).await;
+    }
+    let (store, statements) = (&crowd.store, &crowd.statements);
+    statements.take();
+    store.read().prospects(&labelled).await.unwrap();
+    store.read().with_any_tag(&house.fleet, house.everything(), &label).await.unwrap();
+    store.read().tags_page(&bob, None, 100).await.unwrap();
+    assert_eq!(statements.take().len(), 3, "each is one statement, whatever it counts");
+    crowd
+        .assert_indexed("a deletion", async |tx| {
+            tx.claim_app_versions().await?;
+            tx.delete_app_version(web, &one).await?;
+            tx.deployments_of_app(web, Some(&one)).await?;
+            tx.delete_app(web, "web").await?;
+            tx.delete_tag(crowd.label).await?;
+            let test = tx.find_group(house.fleet.id, &crate::fixture::group("Test")).await?.unwrap();
+            tx.empty_group_into(house.production, test).await.map(drop)
+        })
+        .await;
 }
 
 async fn the_engine_walks_no_big_table(db: TestDatabase) {
@@ -227,6 +298,18 @@ async fn bulk_changes_walk_no_big_table(db: TestDatabase) {
             tx.insert_deployment(&house.deployment(), &labelled).await?;
             tx.remove_app_matching(crowd.label, &labelled).await?;
             tx.untag_matching(crowd.label, &labelled).await.map(drop)
+        })
+        .await;
+    let common = house.matching(&[(false, Rule::Tag(tag("common")))]).await;
+    crowd
+        .assert_indexed("a deletion", async |tx| {
+            tx.linked_matching(&common, "a").await?;
+            tx.delete_matching(&common).await?;
+            tx.deleted_devices_page(house.fleet.id, None, 100).await?;
+            tx.deleted_devices_count(house.fleet.id).await?;
+            tx.find_deleted_device(&"d-0000-0000".parse()?).await?;
+            tx.find_deleted_device_by_key(house.account, "key").await?;
+            tx.find_deleted_device_by_token(&Secret::received("md_x")).await.map(drop)
         })
         .await;
 }

@@ -99,7 +99,8 @@ fn is_address_taken(error: &anyhow::Error) -> bool {
 async fn tokens(store: &Store) -> anyhow::Result<Tokens> {
     if store.read().account_count().await? == 0 {
         let made = bootstrap(store, None, &mut secure_rng()).await?;
-        say!("Account   administrator {} with password {} (shown once)", made.admin_user, made.admin_password);
+        let password = made.admin_password.expose();
+        say!("Account   administrator {} with password {password} (shown once)", made.admin_user);
         return Ok(Tokens { user: made.user_token, access: made.access_token, pairing: made.pairing_token });
     }
     let (name, key) = (UserName::parse("admin")?, ProjectKey::parse(FIRST_FLEET)?);

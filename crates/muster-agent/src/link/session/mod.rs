@@ -160,9 +160,8 @@ impl Session {
                 self.state = State::Up { epoch, heartbeat: bounded(heartbeat_ms), beat_at: now };
                 vec![Output::Up { epoch }]
             }
-            (ToDevice::Refused { code, message }, State::Opened | State::Answered) => {
-                self.close(End::Refused { code, message })
-            }
+            // Also of a device that was welcome: it may be deleted at any moment.
+            (ToDevice::Refused { code, message }, _) => self.close(End::Refused { code, message }),
             (ToDevice::Heartbeat { heartbeat_ms }, State::Up { heartbeat, beat_at, .. }) => {
                 *heartbeat = bounded(heartbeat_ms);
                 *beat_at = (*beat_at).min(now + *heartbeat);

@@ -95,6 +95,13 @@ fn a_refusal_ends_it() {
 }
 
 #[test]
+fn a_device_may_be_deleted_while_it_is_connected() {
+    let (code, message) = (RefusedCode::Deleted, "it was deleted".to_owned());
+    let outputs = hear(&mut up(), &ToDevice::Refused { code, message: message.clone() }, BEAT);
+    assert_eq!(outputs, [Output::Close(End::Refused { code, message })]);
+}
+
+#[test]
 fn beats_at_once_and_then_at_the_servers_pace() {
     let mut session = up();
     let beat = [Output::Sample, Output::Ping];

@@ -1,6 +1,7 @@
 //! Every operation, asked for by anyone.
 
 use muster_core::access::Operation;
+use muster_core::names::{ProjectKey, UserName};
 use muster_core::token::Secret;
 use muster_link::{EnrollRequest, ToDevice};
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use super::table::{Cell, Who};
 use crate::app::TestApp;
 use crate::caller::{Answer, Caller};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
+use crate::house::password_of;
 use crate::orders::{Deployment, FLOW, Order, create, flow};
 use crate::schema::Schemas;
 
@@ -30,6 +32,8 @@ impl<'a> Scene<'a> {
             { "op": "add", "path": "apps", "value": [{ "app_name": "firmware", "version": "1" }] },
         ]);
         app.admin().change(device.uuid.as_str(), &prepared).await;
+        app.admin().post("/api/v2/account/apps", &json!({ "name": "kiosk" })).await.ok(201);
+        app.admin().post("filters", &json!({ "name": "saved", "device_filter": {} })).await.ok(201);
         Self { app, device, flow, deployment, schemas: Schemas::published() }
     }
 
@@ -91,6 +95,17 @@ impl<'a> Scene<'a> {
                 caller.patch(&format!("devices/{device}"), &operations).await
             }
             Operation::MoveDevice => self.move_away(&caller).await,
+            Operation::DeleteDevice => {
+                let device = SimulatedDevice::enroll(self.app, "to be deleted").await;
+                caller.delete(&format!("devices/{}", device.uuid)).await
+            }
+            Operation::DeleteDevices => self.delete_many(&caller).await,
+            Operation::ListDeletedDevices => caller.get("deleted-devices").await,
+            Operation::ForgetDeletedDevice => {
+                let device = SimulatedDevice::enroll(self.app, "to be forgotten").await;
+                self.app.admin().delete(&format!("devices/{}", device.uuid)).await.empty(204);
+                caller.post(&format!("deleted-devices/{}/forget", device.uuid), &json!({})).await
+            }
             Operation::CreateUpdateFlows => caller.post_yaml("update-flows", FLOW).await,
             Operation::ListUpdateFlows => caller.get("update-flows").await,
             Operation::GetUpdateFlow => caller.get(&format!("update-flows/{}", self.flow)).await,
@@ -106,8 +121,117 @@ impl<'a> Scene<'a> {
             Operation::AbortDeploymentDevice => {
                 caller.post(&format!("{deployment}/devices/{device}/abort"), &json!({})).await
             }
+            Operation::ListFleets => caller.get("/api/v2/account/fleets").await,
+            Operation::CreateFleet => {
+                let key = format!("new{who:?}").to_lowercase();
+                caller.post("/api/v2/account/fleets", &json!({ "project_key": key, "name": key })).await
+            }
+            Operation::GetFleet => caller.get("/api/v2/account/fleets/demo").await,
+            Operation::PatchFleet => {
+                caller.patch("/api/v2/account/fleets/demo", &json!({ "heartbeat_seconds": 25 })).await
+            }
+            Operation::DeleteFleet => {
+                caller.delete(&format!("/api/v2/account/fleets/{}", self.doomed_fleet(who).await)).await
+            }
+            Operation::ListGroups => caller.get("groups").await,
+            Operation::GetGroup => caller.get("groups/Test").await,
+            Operation::PatchGroup => caller.patch("groups/Test", &json!({ "name": "Test" })).await,
+            Operation::DeleteGroup => {
+                self.app.admin().post("groups", &json!({ "name": format!("doomed {who:?}") })).await.ok(201);
+                caller.delete(&format!("groups/doomed%20{who:?}")).await
+            }
+            Operation::ListApps => caller.get("/api/v2/account/apps").await,
+            Operation::CreateAccountApp => {
+                caller.post("/api/v2/account/apps", &json!({ "name": format!("by {who:?}") })).await
+            }
+            Operation::GetApp => caller.get("/api/v2/account/apps/kiosk").await,
+            Operation::PatchApp => caller.patch("/api/v2/account/apps/kiosk", &json!({ "name": "kiosk" })).await,
+            Operation::DeleteApp => caller.delete(&self.doomed("apps", "name", who).await).await,
+            Operation::ListAppVersions => caller.get("/api/v2/account/apps/kiosk/versions").await,
+            Operation::CreateAppVersion => {
+                let version = json!({ "version": format!("{who:?}") });
+                caller.post("/api/v2/account/apps/kiosk/versions", &version).await
+            }
+            Operation::DeleteAppVersion => {
+                caller.delete(&self.doomed("apps/kiosk/versions", "version", who).await).await
+            }
+            Operation::ListTags => caller.get("/api/v2/account/tags").await,
+            Operation::CreateTag => {
+                caller.post("/api/v2/account/tags", &json!({ "name": format!("by {who:?}") })).await
+            }
+            Operation::GetTag => caller.get("/api/v2/account/tags/London").await,
+            Operation::PatchTag => caller.patch("/api/v2/account/tags/London", &json!({ "name": "London" })).await,
+            Operation::DeleteTag => caller.delete(&self.doomed("tags", "name", who).await).await,
+            Operation::ListFilters => caller.get("filters").await,
+            Operation::CreateFilter => {
+                caller.post("filters", &json!({ "name": format!("{who:?}"), "device_filter": {} })).await
+            }
+            Operation::DryRunFilter => caller.post("filters/dry-run", &json!({ "filter_name": "saved" })).await,
+            Operation::GetFilter => caller.get("filters/saved").await,
+            Operation::ReplaceFilter => {
+                caller.put("filters/saved", &json!({ "name": "saved", "device_filter": {} })).await
+            }
+            Operation::DeleteFilter => {
+                let doomed = json!({ "name": format!("doomed {who:?}"), "device_filter": {} });
+                self.app.admin().post("filters", &doomed).await.ok(201);
+                caller.delete(&format!("filters/doomed%20{who:?}")).await
+            }
             Operation::CreateGroup => caller.post("groups", &json!({ "name": format!("{who:?}") })).await,
             Operation::CreateApp => caller.post("apps", &json!({ "name": format!("{who:?}") })).await,
+            Operation::ListPairingTokens => caller.get("pairing-tokens").await,
+            Operation::CreatePairingToken => caller.post("pairing-tokens", &json!({ "description": "" })).await,
+            Operation::GetPairingToken => caller.get(&self.pairing_token().await).await,
+            Operation::RevokePairingToken => caller.delete(&self.pairing_token().await).await,
+            Operation::RotatePairingToken => {
+                caller.post(&format!("{}/rotate", self.pairing_token().await), &json!({})).await
+            }
+            Operation::CompletePairingTokenRotation => self.end_rotation(&caller, "complete-rotation").await,
+            Operation::AbortPairingTokenRotation => self.end_rotation(&caller, "abort-rotation").await,
+            Operation::LogIn => {
+                let name = format!("{who:?}").to_lowercase();
+                let login = json!({ "user": name, "password": password_of(&name) });
+                self.app.anon().post("/api/v2/account/login", &login).await
+            }
+            Operation::LogOut => self.log_out(&caller).await,
+            Operation::GetMe => caller.get("/api/v2/account/me").await,
+            Operation::ChangePassword => {
+                let password = password_of(&format!("{who:?}").to_lowercase());
+                let change = json!({ "current_password": password, "new_password": password });
+                caller.put("/api/v2/account/password", &change).await
+            }
+            Operation::ListTokens => caller.get("/api/v2/account/tokens").await,
+            Operation::CreateToken => caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await,
+            Operation::GetToken => caller.get(&self.token_of_operator().await).await,
+            Operation::RevokeToken => caller.delete(&self.token_of_operator().await).await,
+            Operation::ListUsers => caller.get("/api/v2/account/users").await,
+            Operation::CreateUser => {
+                caller.post("/api/v2/account/users", &json!({ "name": format!("made by {who:?}") })).await
+            }
+            Operation::GetUser => caller.get(&self.thing("users", who, json!({})).await).await,
+            Operation::PatchUser => {
+                caller.patch(&self.thing("users", who, json!({})).await, &json!({ "is_admin": false })).await
+            }
+            Operation::DeleteUser => caller.delete(&self.thing("users", who, json!({})).await).await,
+            Operation::ListRoles => caller.get("/api/v2/account/roles").await,
+            Operation::CreateRole => {
+                let role = json!({ "name": format!("made by {who:?}"), "permissions": [] });
+                caller.post("/api/v2/account/roles", &role).await
+            }
+            Operation::GetRole => caller.get(&self.role(who).await).await,
+            Operation::PatchRole => caller.patch(&self.role(who).await, &json!({ "permissions": ["deploy"] })).await,
+            Operation::DeleteRole => caller.delete(&self.role(who).await).await,
+            Operation::ListRegistries => caller.get("/api/v2/account/registries").await,
+            Operation::CreateRegistry => {
+                let registry = json!({ "name": format!("made by {who:?}"), "kind": "git", "url": "example.com" });
+                caller.post("/api/v2/account/registries", &registry).await
+            }
+            Operation::GetRegistry => caller.get(&self.registry(who).await).await,
+            Operation::PatchRegistry => {
+                caller.patch(&self.registry(who).await, &json!({ "url": "git.example.com" })).await
+            }
+            Operation::DeleteRegistry => caller.delete(&self.registry(who).await).await,
+            Operation::ListAuditLog => caller.get("/api/v2/account/audit-log").await,
+            Operation::ExportAuditLog => caller.get("/api/v2/account/audit-log/export?format=jsonl").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
             Operation::OpenControlLink => unreachable!("it is not answered but opened"),
             Operation::GetHealth => caller.get("/healthz").await,
@@ -115,6 +239,47 @@ impl<'a> Scene<'a> {
             Operation::GetDocs => caller.get("/api/docs").await,
             Operation::GetDocsFile => caller.get("/api/docs/index.html").await,
         }
+    }
+
+    /// A pairing token of the fleet, made for one attempt.
+    async fn pairing_token(&self) -> String {
+        let made = self.app.admin().post("pairing-tokens", &json!({ "description": "" })).await.ok(201);
+        format!("pairing-tokens/{}", made["token_id"].as_str().unwrap())
+    }
+
+    async fn end_rotation(&self, caller: &Caller<'_>, how: &str) -> Answer {
+        let path = self.pairing_token().await;
+        self.app.admin().post(&format!("{path}/rotate"), &json!({})).await.ok(201);
+        caller.post(&format!("{path}/{how}"), &json!({})).await
+    }
+
+    /// With a token of its own, since it would be gone for the next attempt.
+    async fn log_out(&self, caller: &Caller<'_>) -> Answer {
+        let made = caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await;
+        let token = if made.status == 201 { made.json()["token"].as_str().unwrap().to_owned() } else { String::new() };
+        caller.with_token(&token).post("/api/v2/account/logout", &json!({})).await
+    }
+
+    async fn token_of_operator(&self) -> String {
+        let body = json!({ "description": "of the operator" });
+        let made = self.app.operator().post("/api/v2/account/tokens", &body).await.ok(201);
+        format!("/api/v2/account/tokens/{}", made["token_id"].as_str().unwrap())
+    }
+
+    /// Something of the account, made for one attempt unless an earlier one has left it.
+    async fn thing(&self, noun: &str, who: Who, mut body: Value) -> String {
+        body["name"] = json!(format!("for {who:?}"));
+        let made = self.app.admin().post(&format!("/api/v2/account/{noun}"), &body).await;
+        assert!([201, 409].contains(&made.status), "{made:?}");
+        format!("/api/v2/account/{noun}/for%20{who:?}")
+    }
+
+    async fn role(&self, who: Who) -> String {
+        self.thing("roles", who, json!({ "permissions": [] })).await
+    }
+
+    async fn registry(&self, who: Who) -> String {
+        self.thing("registries", who, json!({ "kind": "git", "url": "example.com" })).await
     }
 
     fn of_device(&self, more: Value) -> Value {
@@ -128,11 +293,47 @@ impl<'a> Scene<'a> {
         json!({ key: value, "device_filter": filter })
     }
 
+    /// Makes something in a catalogue of the account that may be deleted, and answers with its path.
+    async fn doomed(&self, catalogue: &str, key: &str, who: Who) -> String {
+        let catalogue = format!("/api/v2/account/{catalogue}");
+        let name = format!("doomed{who:?}");
+        self.app.admin().post(&catalogue, &json!({ key: name })).await.ok(201);
+        format!("{catalogue}/{name}")
+    }
+
+    /// Makes a fleet that may be deleted, which the users of `demo` see too.
+    async fn doomed_fleet(&self, who: Who) -> String {
+        let key = format!("doomed{who:?}").to_lowercase();
+        let made = json!({ "project_key": key, "name": key });
+        self.app.admin().post("/api/v2/account/fleets", &made).await.ok(201);
+        let account_id = self.app.house().account_id;
+        let project_key = &ProjectKey::parse(key.as_str()).unwrap();
+        self.app
+            .write(async |tx| {
+                let fleet = tx.find_fleet_by_key(account_id, project_key).await?.unwrap();
+                for name in ["viewer", "operator"] {
+                    let user = tx.find_user_by_name(&UserName::parse(name)?).await?.unwrap();
+                    let role_id = tx.find_role(account_id, name).await?.unwrap();
+                    tx.grant_role(user.id, fleet.id, role_id).await?;
+                }
+                Ok(())
+            })
+            .await;
+        key
+    }
+
     /// Moves a device of its own, since it would be gone for the next caller.
     async fn move_away(&self, caller: &Caller<'_>) -> Answer {
         let device = SimulatedDevice::enroll(self.app, "to be moved").await;
         let to = json!({ "destination_project_key": "second", "destination_group_name": "Test" });
         caller.post(&format!("devices/{}/move", device.uuid), &to).await
+    }
+
+    /// Deletes a device of its own, for the same reason.
+    async fn delete_many(&self, caller: &Caller<'_>) -> Answer {
+        let device = SimulatedDevice::enroll(self.app, "to be deleted").await;
+        let filter = json!({ "filters": [{ "type": "specific_device", "operand": "is", "value": device.uuid }] });
+        caller.post("devices/delete", &json!({ "device_filter": filter, "expected_count": 1 })).await
     }
 
     /// With the pairing token of those who hold one, and with a token of another kind by everyone else.

@@ -35,8 +35,13 @@ pub(crate) enum Cell {
 /// The rules, in one place.
 pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
     let done = Cell::Done(success(operation));
+    if is_of_account(operation) && operation.credential() == Credential::AccessToken {
+        return expected_of_account(operation, who, done);
+    }
     match operation.credential() {
         Credential::None => done,
+        Credential::Password if matches!(who, Who::Anon | Who::Device) => Cell::Refused(401),
+        Credential::Password => done,
         Credential::DeviceKey if who == Who::Device => done,
         Credential::DeviceKey => Cell::NotWelcome,
         Credential::PairingToken if who == Who::Device => done,
@@ -52,6 +57,27 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
     }
 }
 
+/// Whether it acts on the caller's account as a whole.
+fn is_of_account(operation: Operation) -> bool {
+    operation.path().starts_with("/api/v2/account/")
+}
+
+/// A stranger acts on an account of their own, in which nothing of this one exists. What
+/// belongs to somebody is tried on a token of the operator.
+fn expected_of_account(operation: Operation, who: Who, done: Cell) -> Cell {
+    let is_named = operation.path().contains('{');
+    match (operation.requirement(), who) {
+        (_, Who::Anon | Who::Device) => Cell::Refused(401),
+        (_, Who::Stranger) if is_named => Cell::Refused(404),
+        (_, Who::Stranger | Who::Admin) => done,
+        (Requirement::View, Who::Neighbour) => Cell::Refused(404),
+        (Requirement::OwnerOrAdmin, Who::Operator) => done,
+        (Requirement::OwnerOrAdmin, _) => Cell::Refused(404),
+        (Requirement::Admin, _) | (Requirement::AnyFleet(_), Who::Viewer) => Cell::Refused(403),
+        _ => done,
+    }
+}
+
 fn is_allowed(operation: Operation, who: Who) -> bool {
     let held = match who {
         Who::Admin => &Permission::ALL,
@@ -60,9 +86,9 @@ fn is_allowed(operation: Operation, who: Who) -> bool {
         Who::Anon | Who::Neighbour | Who::Stranger | Who::Device => return false,
     };
     match operation.requirement() {
-        Requirement::Credential | Requirement::View => true,
-        Requirement::Fleet(permission) => held.contains(&permission),
-        Requirement::Admin => who == Who::Admin,
+        Requirement::Credential | Requirement::View | Requirement::User | Requirement::Account => true,
+        Requirement::Fleet(permission) | Requirement::AnyFleet(permission) => held.contains(&permission),
+        Requirement::Admin | Requirement::OwnerOrAdmin => who == Who::Admin,
     }
 }
 
@@ -103,9 +129,22 @@ server. After a change of the table, make it anew:
 | stranger | an administrator of another account |
 | device | a device of the fleet: it holds its own key, its device token and the fleet's pairing token |
 
+What an account's fleets share lies below `/api/v2/account`: there the stranger acts in
+their own account, in which nothing of this one exists. To delete a group needs more
+than the table says where something is done to its devices: `modify_devices` to move
+them, `register_and_move_devices` to delete them. Saved filters are written with
+`deploy`: they say where updates go, so whoever may not send updates may not change
+them under those who do.
+
 The numbers are HTTP statuses; those in bold mean that it was done. A fleet that a
 caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
 `refused` means that the WebSocket opens, and the device is refused in the handshake.
+
+What stands below `/api/v2/account` acts on the caller's own account: a stranger does
+it in theirs, and finds nothing there that has a name in this one. What only its owner
+or an administrator may see, a token for instance, is here the operator's; for others
+it does not exist. Whatever a user may, a token with a scope may within that scope
+only, and it never acts as an administrator.
 
 A role in the fleet is enough to look at it. What else is needed is a permission;
 the role `operator` has";
@@ -135,11 +174,16 @@ fn shown(cell: Cell) -> String {
 fn needs(operation: Operation) -> String {
     match (operation.credential(), operation.requirement()) {
         (Credential::None, _) => "nothing".to_owned(),
+        (Credential::Password, _) => "a password".to_owned(),
+        (_, Requirement::User) => "a token".to_owned(),
+        (_, Requirement::OwnerOrAdmin) => "its owner, or an administrator".to_owned(),
         (Credential::PairingToken, _) => "a pairing token".to_owned(),
         (Credential::DeviceKey, _) => "the device's key".to_owned(),
         (_, Requirement::Credential) => "a token".to_owned(),
         (_, Requirement::View) => "a role".to_owned(),
         (_, Requirement::Fleet(permission)) => format!("`{}`", permission.as_str()),
+        (_, Requirement::Account) => "a user of the account".to_owned(),
+        (_, Requirement::AnyFleet(permission)) => format!("`{}` in any fleet", permission.as_str()),
         (_, Requirement::Admin) => "an administrator".to_owned(),
     }
 }
