@@ -46,6 +46,13 @@ impl Comparison {
         Self { name, ours, limit, ratio_max, p99_ms_max: None, plan: None }
     }
 
+    /// Tells at once what was found, so that a run that is cut short was not for nothing.
+    pub(crate) fn told(self) -> Self {
+        let (name_width, has_p99) = (self.name.len(), self.p99_ms_max.is_some());
+        eprint!("{}", Line { line: &self, name_width, has_p99 });
+        self
+    }
+
     /// With a limit on the slowest, too.
     pub(crate) fn within(self, p99_ms_max: f64) -> Self {
         Self { p99_ms_max: Some(p99_ms_max), ..self }

@@ -92,7 +92,7 @@ impl Bench<'_> {
                     let ours = async || fetch(&client, &token, &url).await.map(drop);
                     let (ours, limit) = compare(&mut self.hand, rounds.page, ours, hand).await?;
                     let name = format!("api/{}/{place}{enrich}", case.name);
-                    lines.push(Comparison::new(name, ours, limit, RATIO_MAX).within(PAGE_P99_MS_MAX));
+                    lines.push(Comparison::new(name, ours, limit, RATIO_MAX).within(PAGE_P99_MS_MAX).told());
                 }
             }
         }
@@ -132,7 +132,7 @@ impl Bench<'_> {
                 let name = format!("store/{}/{place}", case.name);
                 let db = self.recording.read();
                 let plan = self.plan(page(db, &case, self.crowd, after)).await?;
-                lines.push(Comparison::new(name, ours, limit, RATIO_MAX).within(PAGE_P99_MS_MAX).planned(plan));
+                lines.push(Comparison::new(name, ours, limit, RATIO_MAX).within(PAGE_P99_MS_MAX).planned(plan).told());
             }
             let found = total(self.recording.read(), &case, self.crowd).await?;
             let (ours, limit) = self.totals(&case, found, rounds.total).await?;
@@ -141,7 +141,7 @@ impl Bench<'_> {
                 plan.read_whole = std::mem::take(&mut plan.walked);
             }
             let name = format!("store/{}/total", case.name);
-            lines.push(Comparison::new(name, ours, limit, RATIO_MAX).planned(plan));
+            lines.push(Comparison::new(name, ours, limit, RATIO_MAX).planned(plan).told());
         }
         Ok(lines)
     }
