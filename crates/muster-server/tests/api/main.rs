@@ -69,6 +69,7 @@ mod registries;
 mod roles;
 mod saved_filters;
 mod server;
+mod tags_at_once;
 mod tokens;
 mod update_flows;
 mod update_trigger;
