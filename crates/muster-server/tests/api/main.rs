@@ -58,6 +58,7 @@ mod faces;
 mod filters;
 mod fleets;
 mod groups;
+mod limits;
 mod links;
 mod logins;
 mod openapi;
