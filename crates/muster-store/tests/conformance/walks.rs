@@ -16,7 +16,7 @@ use muster_core::filter::DeviceFilter;
 use muster_core::flow::yaml;
 use muster_core::ids::RowId;
 use muster_core::names::FleetName;
-use muster_store::devices::{DeviceFacts, NewDevice};
+use muster_store::devices::{DeviceAccess, DeviceFacts, NewDevice};
 use muster_store::filter::Matching;
 use muster_store::fleets::Fleet;
 use muster_store::testing::TestDatabase;
@@ -278,6 +278,7 @@ impl<'a> World<'a> {
             name: parsed(name.try_into()),
             group_id: self.groups[usize::from(is_second_fleet)][0],
             public_key: format!("key of {} {}", fleet.project_key, self.enrolled),
+            access: DeviceAccess::Agent,
             facts: DeviceFacts::default(),
         };
         let store = if by_second { self.second_store } else { self.house.store() };
