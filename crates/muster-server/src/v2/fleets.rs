@@ -94,6 +94,7 @@ pub struct CreateFleetBody {
     /// Unique in the account.
     name: String,
     /// 5 to 3600, by default 25.
+    #[schema(minimum = 5, maximum = 3_600)]
     heartbeat_seconds: Option<u64>,
 }
 
@@ -167,6 +168,7 @@ pub struct PatchFleetBody {
     /// Unique in the account.
     name: Option<String>,
     /// 5 to 3600.
+    #[schema(minimum = 5, maximum = 3_600)]
     heartbeat_seconds: Option<u64>,
 }
 

@@ -29,6 +29,7 @@ pub struct LoginBody {
     /// Describes the token.
     description: Option<String>,
     /// By default 30 days, at most 90.
+    #[schema(minimum = 1, maximum = 7_776_000)]
     expires_in_seconds: Option<u64>,
 }
 

@@ -102,8 +102,10 @@ pub struct NewPairingTokenBody {
     /// For people.
     description: String,
     /// By default it has no end.
+    #[schema(minimum = 1, maximum = 316_224_000)]
     expires_in_seconds: Option<u64>,
     /// How many devices it may make; by default any number.
+    #[schema(minimum = 1, maximum = 10_000_000)]
     uses_max: Option<u32>,
     /// Where its devices land that name no group; by default Production.
     group_name: Option<String>,

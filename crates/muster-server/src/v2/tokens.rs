@@ -106,6 +106,7 @@ pub struct NewTokenBody {
     /// `access`, the default, or `user`.
     kind: Option<String>,
     /// By default it has no end.
+    #[schema(minimum = 1, maximum = 316_224_000)]
     expires_in_seconds: Option<u64>,
     /// By default it may do whatever its user may.
     scope: Option<TokenScope>,
