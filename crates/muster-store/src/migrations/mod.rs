@@ -9,6 +9,7 @@ mod m0002_catalogues;
 mod m0003_people;
 mod m0004_device_deletion;
 mod m0004b_agent_api;
+mod m0006_device_files;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_people::Migration),
             Box::new(m0004_device_deletion::Migration),
             Box::new(m0004b_agent_api::Migration),
+            Box::new(m0006_device_files::Migration),
         ]
     }
 }
