@@ -27,6 +27,8 @@ use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
 use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
+use crate::telemetry::device_files;
+use crate::telemetry::file_store::FileStore;
 
 /// How long requests may take to end once the server is told to.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +55,7 @@ impl Server {
         let store_rng: StdRng = rand::SeedableRng::from_rng(&mut rng);
         let store = open_store(&config, clock, store_rng).await?;
         let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
+        let files = FileStore::open(&config.data).context("cannot write the folder of device files")?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
@@ -64,10 +67,12 @@ impl Server {
             keepalives: KeepaliveBuffer::default(),
             device_calls: CallLimit::per_minute(config.v1_device_calls_per_minute),
             agent_calls: CallLimit::per_minute(config.agent_api_calls_per_minute),
+            log_file_calls: CallLimit::per_minute(config.log_file_calls_per_minute),
             account_calls: CallLimit::per_minute(config.v1_account_calls_per_minute),
             login_sources: CallLimit::per_minute(config.login_attempts_per_minute),
             login_names: CallLimit::per_minute(config.login_attempts_per_minute),
             audited_refusals: CallLimit::per_minute(AUDITED_REFUSALS_PER_MINUTE),
+            files,
             passwords: Passwords::default(),
             vault,
             server_id: format!("s-{:016x}", rng.random::<u64>()),
@@ -78,6 +83,7 @@ impl Server {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(stop.clone().run_until_cancelled_owned(engine::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(telemetry::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(device_files::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         let http = tokio::spawn(serve(listener, app.clone(), stop.clone()));
         Ok(Self { address, app, stop, tasks, http, _lock: lock })

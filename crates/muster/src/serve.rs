@@ -12,7 +12,7 @@ use clap::Args;
 use muster_core::clock::Clock;
 use muster_core::limits::PENDING_DEADLINE;
 use muster_server::config::{
-    AGENT_API_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
+    AGENT_API_CALLS_PER_MINUTE, LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +31,9 @@ pub(crate) struct ServeArgs {
     /// Calls a minute that each device token may make on API v1
     #[arg(long, value_name = "N", env = "MUSTER_V1_DEVICE_CALLS_PER_MINUTE", default_value_t = V1_DEVICE_CALLS_PER_MINUTE)]
     pub(crate) v1_device_calls_per_minute: NonZeroU32,
+    /// Files a minute that each device token may send
+    #[arg(long, value_name = "N", env = "MUSTER_LOG_FILE_CALLS_PER_MINUTE", default_value_t = LOG_FILE_CALLS_PER_MINUTE)]
+    pub(crate) log_file_calls_per_minute: NonZeroU32,
     /// Calls a minute that each account token may make on API v1
     #[arg(long, value_name = "N", env = "MUSTER_V1_ACCOUNT_CALLS_PER_MINUTE", default_value_t = V1_ACCOUNT_CALLS_PER_MINUTE)]
     pub(crate) v1_account_calls_per_minute: NonZeroU32,
@@ -77,6 +80,7 @@ impl ServeArgs {
             secret_key_file: self.secret_key_file.clone().unwrap_or(defaults.secret_key_file),
             agent_api_calls_per_minute: self.agent_api_calls_per_minute,
             v1_device_calls_per_minute: self.v1_device_calls_per_minute,
+            log_file_calls_per_minute: self.log_file_calls_per_minute,
             v1_account_calls_per_minute: self.v1_account_calls_per_minute,
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
             ..defaults
