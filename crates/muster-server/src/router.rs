@@ -32,9 +32,7 @@ fn v1() -> OpenApiRouter<App> {
 
 /// Calls with a file in them, which other bodies' limit is too small for.
 fn forms() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(v1::device_files::send))
-        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+    OpenApiRouter::new().routes(routes!(v1::device_files::send)).layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
 }
 
 /// The Agent API of Connect, for devices without an agent.

@@ -12,7 +12,8 @@ use clap::Args;
 use muster_core::clock::Clock;
 use muster_core::limits::PENDING_DEADLINE;
 use muster_server::config::{
-    AGENT_API_CALLS_PER_MINUTE, LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
+    AGENT_API_CALLS_PER_MINUTE, LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE,
+    V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};

@@ -81,12 +81,7 @@ pub async fn send(
 async fn take(app: &App, peer: SocketAddr, form: &mut Multipart) -> Result<(), ApiError> {
     let tokens = tokens(form).await?;
     let (_, device) = Asker::new(app, peer)
-        .caller_and_device_within(
-            &app.log_file_calls,
-            Operation::SendLogFile,
-            &tokens.user_token,
-            &tokens.device_token,
-        )
+        .caller_and_device_within(&app.log_file_calls, Operation::SendLogFile, &tokens.user_token, &tokens.device_token)
         .await?;
     let (name, incoming) = loop {
         let part = form.next_field().await.map_err(broken)?.ok_or_else(|| Invalid::missing("file"))?;
@@ -165,7 +160,10 @@ mod tests {
     #[test]
     fn reads_names_that_are_not_ascii() {
         let name = |header| extended_name(header);
-        assert_eq!(name("form-data; name=\"file\"; filename*=utf-8''a%20%C3%A9%2b+%26&.log"), Some("a é++&&.log".into()));
+        assert_eq!(
+            name("form-data; name=\"file\"; filename*=utf-8''a%20%C3%A9%2b+%26&.log"),
+            Some("a é++&&.log".into())
+        );
         assert_eq!(name("form-data; name=\"file\"; filename*=iso-8859-1''a"), None);
         assert_eq!(name("form-data; name=\"file\""), None);
     }
