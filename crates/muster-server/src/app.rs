@@ -42,6 +42,10 @@ pub struct Parts {
     pub agent_calls: CallLimit,
     /// Files sent, for each device token.
     pub log_file_calls: CallLimit,
+    /// Calls of whatever kind, for each address.
+    pub address_calls: CallLimit<IpAddr>,
+    /// Calls of API v2, for each access token.
+    pub token_calls: CallLimit,
     /// Calls of API v1, for each account token.
     pub account_calls: CallLimit,
     /// Attempts to log in, from each address.

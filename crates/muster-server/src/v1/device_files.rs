@@ -1,10 +1,8 @@
 //! `POST /v1/send_log_file`: a form with a file in it.
 
-use std::net::SocketAddr;
-
 use axum::Json;
 use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{ConnectInfo, FromRequest, Multipart, Request, State};
+use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_DISPOSITION;
 use futures_util::StreamExt;
@@ -19,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::Asker;
 use super::wire::{ErrorV1, SUCCESS, Success};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::error::OpError;
 use crate::http::ApiError;
@@ -58,29 +57,24 @@ pub struct SendLogFileTokens {
         (status = 429, description = "Too many calls", body = Object),
     ),
 )]
-pub async fn send(
-    State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Result<Json<Success>, ApiError> {
+pub async fn send(State(app): State<App>, source: Source, request: Request) -> Result<Json<Success>, ApiError> {
     let mut form = Multipart::from_request(request, &app)
         .await
         .map_err(|refusal| Invalid::new("", format!("the body is not multipart/form-data: {}", refusal.body_text())))?;
     let whole = async {
-        let answer = take(&app, peer, &mut form).await;
+        let answer = take(&app, source, &mut form).await;
         if answer.is_err() {
             drain(&mut form).await;
         }
         answer
     };
-    let late = |_| Invalid::new("", format!("the form did not arrive in {} s", FORM_TIMEOUT.as_secs()));
-    tokio::time::timeout(FORM_TIMEOUT, whole).await.map_err(late)??;
+    tokio::time::timeout(FORM_TIMEOUT, whole).await.map_err(|_| ApiError::TooSlow)??;
     Ok(Json(SUCCESS))
 }
 
-async fn take(app: &App, peer: SocketAddr, form: &mut Multipart) -> Result<(), ApiError> {
+async fn take(app: &App, source: Source, form: &mut Multipart) -> Result<(), ApiError> {
     let tokens = tokens(form).await?;
-    let (_, device) = Asker::new(app, peer)
+    let (_, device) = Asker::new(app, source)
         .caller_and_device_within(&app.log_file_calls, Operation::SendLogFile, &tokens.user_token, &tokens.device_token)
         .await?;
     let (name, incoming) = loop {

@@ -8,8 +8,9 @@ mod m0001_first_tables;
 mod m0002_catalogues;
 mod m0003_people;
 mod m0004_device_deletion;
-mod m0004b_agent_api;
-mod m0006_device_files;
+mod m0005_agent_api;
+mod m0006_device_lists;
+mod m0007_device_files;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -22,8 +23,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_catalogues::Migration),
             Box::new(m0003_people::Migration),
             Box::new(m0004_device_deletion::Migration),
-            Box::new(m0004b_agent_api::Migration),
-            Box::new(m0006_device_files::Migration),
+            Box::new(m0005_agent_api::Migration),
+            Box::new(m0006_device_lists::Migration),
+            Box::new(m0007_device_files::Migration),
         ]
     }
 }

@@ -1,8 +1,10 @@
 //! Devices: enrolled, found, listed, counted, moved.
 
+use std::time::Duration;
+
 use muster_core::filter::Rule;
 use muster_core::names::DeviceName;
-use muster_store::devices::{Device, DeviceFacts, NewDevice};
+use muster_store::devices::{Device, DeviceAccess, DeviceFacts, NewDevice};
 use muster_store::testing::{START, TestDatabase};
 
 use crate::fixture::{House, names, parsed, uuid};
@@ -30,7 +32,8 @@ async fn an_enrolled_device_is_as_it_was_said(db: TestDatabase) {
         mac_addresses: vec!["02:00:00:00:00:01".to_owned(), "02:00:00:00:00:02".to_owned()],
     };
     let name = parsed(DeviceName::parse("Kasse 1 \u{1f4b6} \"'; --"));
-    let new = NewDevice { name, group_id: house.production, public_key: "key".to_owned(), facts };
+    let (group_id, public_key, access) = (house.production, "key".to_owned(), DeviceAccess::Agent);
+    let new = NewDevice { name, group_id, public_key, access, facts };
     let made = house.write(async |tx| tx.insert_device(&house.fleet, &new).await).await.unwrap();
     let device = house.store().read().find_device(house.fleet.id, &made).await.unwrap().unwrap();
     let expected = Device {
@@ -48,6 +51,9 @@ async fn an_enrolled_device_is_as_it_was_said(db: TestDatabase) {
         is_update_trigger_set: false,
         agent_version: "1.2.3".to_owned(),
         mac_addresses: new.facts.mac_addresses.clone(),
+        has_agent: true,
+        capabilities: Vec::new(),
+        told_heartbeat: Duration::ZERO,
         registered_at: START,
         last_keepalive_at: START,
         online_until_at: START,
@@ -68,6 +74,7 @@ async fn a_key_enrols_once(db: TestDatabase) {
         name: parsed(DeviceName::parse("two")),
         group_id: house.production,
         public_key: "key of one".to_owned(),
+        access: DeviceAccess::Agent,
         facts: DeviceFacts::default(),
     };
     assert!(house.write(async |tx| tx.insert_device(&house.fleet, &again).await).await.is_err());

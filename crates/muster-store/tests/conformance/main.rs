@@ -47,3 +47,4 @@ mod tags;
 mod targets;
 mod tokens;
 mod verdicts;
+mod walks;
