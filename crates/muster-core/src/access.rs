@@ -179,6 +179,8 @@ operations! {
     SendAppMonitor, "POST" "/v1/send_app_monitor", UserToken, Fleet(ModifyDevices);
     /// The last values of a device in the data monitor.
     GetAppMonitorDetails, "GET" "/v1/app_monitor_details", UserToken, View;
+    /// Send a file of a device, as its log.
+    SendLogFile, "POST" "/v1/send_log_file", UserToken, Fleet(ModifyDevices);
 
     /// Register a device that has no agent.
     RegisterDevice, "POST" "/v1/agent/register_device", UserToken, Fleet(RegisterAndMoveDevices);
@@ -205,6 +207,13 @@ operations! {
     ForgetDeletedDevice, "POST" "/api/v2/{project_key}/deleted-devices/{device_uuid}/forget", AccessToken, Fleet(RegisterAndMoveDevices);
     /// Ask a device for files.
     RequestDeviceLogs, "POST" "/api/v2/{project_key}/devices/{device_uuid}/logs", AccessToken, Fleet(RemoteAccess);
+    /// The files that a device has sent: their names and sizes, page by page.
+    ListDeviceFiles, "GET" "/api/v2/{project_key}/devices/{device_uuid}/files", AccessToken, View;
+    /// A file that a device has sent. Needs `remote_access`: what a log holds is as
+    /// sensitive as what a terminal shows.
+    GetDeviceFile, "GET" "/api/v2/{project_key}/devices/{device_uuid}/files/{file_name}", AccessToken, Fleet(RemoteAccess);
+    /// Delete a file that a device has sent.
+    DeleteDeviceFile, "DELETE" "/api/v2/{project_key}/devices/{device_uuid}/files/{file_name}", AccessToken, Fleet(RemoteAccess);
     /// Open a tunnel to a port of a device.
     CreatePortTunnel, "POST" "/api/v2/{project_key}/port_tunnel", AccessToken, Fleet(RemoteAccess);
     /// A fleet's port tunnels.

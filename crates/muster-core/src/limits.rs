@@ -114,3 +114,17 @@ pub const TUNNEL_LIFETIME_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
 pub const TUNNEL_LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 /// The newest port tunnels of a fleet, which its list shows.
 pub const LISTED_TUNNELS_MAX: u64 = 1_000;
+/// Longest name of a file that a device sends.
+pub const FILE_NAME_CHARS_MAX: usize = 255;
+/// Largest file that a device may send.
+pub const DEVICE_FILE_BYTES_MAX: usize = 20 * 1024 * 1024;
+/// Files that are kept of a device; the oldest give way.
+pub const DEVICE_FILES_MAX: u64 = 30;
+/// Largest part of a form that stands beside a file.
+pub const FORM_PART_BYTES_MAX: usize = 16 * 1024;
+/// Largest form: a file of twice its limit and what stands around it. What is too much of
+/// it is read and thrown away, since a client that is still sending would otherwise see
+/// its connection break, and not the answer.
+pub const FORM_BYTES_MAX: usize = 2 * DEVICE_FILE_BYTES_MAX + 64 * 1024;
+/// How long a form may take to arrive.
+pub const FORM_TIMEOUT: Duration = Duration::from_secs(15 * 60);

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::invalid::{Invalid, quoted};
-use crate::limits::{NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX};
+use crate::limits::{FILE_NAME_CHARS_MAX, NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX};
 
 /// Declares a checked piece of text.
 macro_rules! checked_text {
@@ -141,6 +141,11 @@ checked_text!(
     DevicePath, device_path
 );
 checked_text!(
+    /// The name of a file that a device sent: one part of a path and no more, so that
+    /// it is harmless wherever it is saved.
+    FileName, file_name
+);
+checked_text!(
     /// A tag as API v1 and v2 name it; see [`Tag`] for its two halves.
     TagName, name
 );
@@ -168,6 +173,20 @@ fn device_path(text: &str) -> Result<(), String> {
         return Err("is not an absolute path".to_owned());
     }
     bounded(text, TEXT_CHARS_MAX, char::is_control)
+}
+
+fn file_name(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if matches!(text, "." | "..") {
+        return Err("names a folder".to_owned());
+    }
+    // Both systems' separators: whoever downloads it may have another one than the device.
+    if text.contains(['/', '\\']) {
+        return Err("holds a path separator".to_owned());
+    }
+    bounded(text, FILE_NAME_CHARS_MAX, char::is_control)
 }
 
 fn project_key(text: &str) -> Result<(), String> {
@@ -256,6 +275,28 @@ mod tests {
         assert!(DevicePath::parse("/home/path/to/file").is_ok());
         for bad in ["", "file", "./file", "/a\nb", "/a\0", &"/a".repeat(3_000)] {
             assert!(DevicePath::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_is_one_part_of_a_path() {
+        for good in ["syslog", ".hidden", "a b.log", "…", "...", "é\".txt"] {
+            assert!(FileName::parse(good).is_ok(), "{good:?}");
+        }
+        for (bad, why) in [
+            ("", "is empty"),
+            (" ", "is empty"),
+            (".", "names a folder"),
+            ("..", "names a folder"),
+            ("../x", "path separator"),
+            ("a/b", "path separator"),
+            ("C:\\x", "path separator"),
+            ("a\nb", "U+000A"),
+            ("a\0", "U+0000"),
+            (&"é".repeat(256), "256 characters, at most 255"),
+        ] {
+            let refusal = FileName::parse(bad).unwrap_err().to_string();
+            assert!(refusal.contains(why), "{refusal}");
         }
     }
 

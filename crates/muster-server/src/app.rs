@@ -16,6 +16,7 @@ use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
 use crate::telemetry::buffer::KeepaliveBuffer;
+use crate::telemetry::file_store::FileStore;
 
 /// A cheap handle to the parts of one server.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub struct Parts {
     pub device_calls: CallLimit,
     /// Calls of the Agent API, for each device token.
     pub agent_calls: CallLimit,
+    /// Files sent, for each device token.
+    pub log_file_calls: CallLimit,
     /// Calls of whatever kind, for each address.
     pub address_calls: CallLimit<IpAddr>,
     /// Calls of API v2, for each access token.
@@ -51,6 +54,8 @@ pub struct Parts {
     pub login_names: CallLimit<String>,
     /// Refused calls and failed logins that the audit log keeps, of each actor or address.
     pub audited_refusals: CallLimit<String>,
+    /// What devices have sent as files.
+    pub files: FileStore,
     /// Hashes passwords.
     pub passwords: Passwords,
     /// Seals secrets.

@@ -31,6 +31,8 @@ pub struct ServerConfig {
     pub v1_device_calls_per_minute: NonZeroU32,
     /// Calls a minute that each device token may make on the Agent API.
     pub agent_api_calls_per_minute: NonZeroU32,
+    /// Files a minute that each device token may send.
+    pub log_file_calls_per_minute: NonZeroU32,
     /// Calls a minute that each account token may make on API v1.
     pub v1_account_calls_per_minute: NonZeroU32,
     /// How long a device may stay pending in a deployment.
@@ -55,6 +57,8 @@ pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("th
 /// Calls a minute that each device token may make on the Agent API: twice what the
 /// shortest heartbeat of a fleet asks for, and some.
 pub const AGENT_API_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("it is not zero");
+/// Files a minute that each device token may send: the documented one.
+pub const LOG_FILE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(1).expect("one is not zero");
 /// Calls a minute that each account token may make on API v1.
 pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("it is not zero");
 
@@ -80,6 +84,7 @@ impl ServerConfig {
             body_bytes_max: BODY_BYTES_MAX,
             v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,
             agent_api_calls_per_minute: AGENT_API_CALLS_PER_MINUTE,
+            log_file_calls_per_minute: LOG_FILE_CALLS_PER_MINUTE,
             v1_account_calls_per_minute: V1_ACCOUNT_CALLS_PER_MINUTE,
             pending_deadline: PENDING_DEADLINE,
             tunnel_lifetime: TUNNEL_LIFETIME_DEFAULT,

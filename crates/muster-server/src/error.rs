@@ -59,6 +59,14 @@ pub enum OpError {
     /// The device that asks knows the parameters of its project as they were once.
     #[error("the project's parameters have changed; fetch them again")]
     ParametersChanged,
+    /// Something in the request is too large.
+    #[error("{field}: is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// Where it stood.
+        field: &'static str,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// Too many calls.
     #[error("too many calls; try again in {} s", whole_seconds(*.0))]
     RateLimited(Duration),

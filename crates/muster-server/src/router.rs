@@ -2,7 +2,9 @@
 //! and an operation of the OpenAPI document; a test holds the three against each other.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::any;
+use muster_core::limits::FORM_BYTES_MAX;
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +27,12 @@ fn v1() -> OpenApiRouter<App> {
         .routes(routes!(v1::deploy_update::deploy_the_older_way))
         .routes(routes!(v1::app_monitor::send))
         .routes(routes!(v1::app_monitor::details))
+        .merge(forms())
+}
+
+/// Calls with a file in them, which other bodies' limit is too small for.
+fn forms() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(v1::device_files::send)).layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
 }
 
 /// The Agent API of Connect, for devices without an agent.
@@ -42,6 +50,8 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::devices::get, v2::devices::patch, v2::device_deletion::delete))
         .routes(routes!(v2::device_deletion::delete_many))
         .routes(routes!(v2::device_logs::request))
+        .routes(routes!(v2::device_files::list))
+        .routes(routes!(v2::device_files::get, v2::device_files::delete))
         .routes(routes!(v2::port_tunnels::create, v2::port_tunnels::list))
         .routes(routes!(v2::port_tunnels::get, v2::port_tunnels::delete))
         .routes(routes!(v2::monitor::send))

@@ -28,6 +28,8 @@ use crate::link::registry::Links;
 use crate::listener;
 use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
+use crate::telemetry::device_files;
+use crate::telemetry::file_store::FileStore;
 
 /// How long requests may take to end once the server is told to.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +56,7 @@ impl Server {
         let store_rng: StdRng = rand::SeedableRng::from_rng(&mut rng);
         let store = open_store(&config, clock, store_rng).await?;
         let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
+        let files = FileStore::open(&config.data).context("cannot write the folder of device files")?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
@@ -67,10 +70,12 @@ impl Server {
             token_calls: CallLimit::per_minute("access-token", config.access_token_calls_per_minute),
             device_calls: CallLimit::per_minute("device-token", config.v1_device_calls_per_minute),
             agent_calls: CallLimit::per_minute("device-token", config.agent_api_calls_per_minute),
+            log_file_calls: CallLimit::per_minute("log-files", config.log_file_calls_per_minute),
             account_calls: CallLimit::per_minute("account-token", config.v1_account_calls_per_minute),
             login_sources: CallLimit::per_minute("login-address", config.login_attempts_per_minute),
             login_names: CallLimit::per_minute("login-name", config.login_attempts_per_minute),
             audited_refusals: CallLimit::per_minute("audited-refusals", AUDITED_REFUSALS_PER_MINUTE),
+            files,
             passwords: Passwords::default(),
             vault,
             server_id: format!("s-{:016x}", rng.random::<u64>()),
@@ -81,6 +86,7 @@ impl Server {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(stop.clone().run_until_cancelled_owned(engine::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(telemetry::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(device_files::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         let http = tokio::spawn(listener::serve(listener, crate::router::router(app.clone()), stop.clone()));
         Ok(Self { address, app, stop, tasks, http, _lock: lock })

@@ -146,6 +146,12 @@ impl Store {
         &self.shared.clock
     }
 
+    /// An id for a row that is yet to be written, for what must bear it before.
+    pub fn reserve_id(&self) -> RowId {
+        let now = self.shared.clock.now();
+        self.shared.with_rng(|rng| self.shared.row_ids.next(now, rng))
+    }
+
     /// For looking, outside of any transaction.
     pub fn read(&self) -> &Db<DatabaseConnection> {
         &self.reader

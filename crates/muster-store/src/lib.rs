@@ -16,6 +16,7 @@ pub mod db;
 pub mod deployments;
 mod device_changes;
 pub mod device_deletion;
+pub mod device_files;
 pub mod devices;
 pub mod dispatch;
 mod entities;

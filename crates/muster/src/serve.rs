@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE};
 use muster_server::config::{
-    ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE,
-    V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
+    ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE, LOG_FILE_CALLS_PER_MINUTE,
+    LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +46,9 @@ pub(crate) struct ServeArgs {
     /// Calls a minute that each device token may make on API v1
     #[arg(long, value_name = "N", env = "MUSTER_V1_DEVICE_CALLS_PER_MINUTE", default_value_t = V1_DEVICE_CALLS_PER_MINUTE)]
     pub(crate) v1_device_calls_per_minute: NonZeroU32,
+    /// Files a minute that each device token may send
+    #[arg(long, value_name = "N", env = "MUSTER_LOG_FILE_CALLS_PER_MINUTE", default_value_t = LOG_FILE_CALLS_PER_MINUTE)]
+    pub(crate) log_file_calls_per_minute: NonZeroU32,
     /// Calls a minute that each account token may make on API v1
     #[arg(long, value_name = "N", env = "MUSTER_V1_ACCOUNT_CALLS_PER_MINUTE", default_value_t = V1_ACCOUNT_CALLS_PER_MINUTE)]
     pub(crate) v1_account_calls_per_minute: NonZeroU32,
@@ -105,6 +108,7 @@ impl ServeArgs {
             trusted_proxies: self.trusted_proxies.clone(),
             body_bytes_max: self.body_bytes_max,
             v1_device_calls_per_minute: self.v1_device_calls_per_minute,
+            log_file_calls_per_minute: self.log_file_calls_per_minute,
             v1_account_calls_per_minute: self.v1_account_calls_per_minute,
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
             ..defaults

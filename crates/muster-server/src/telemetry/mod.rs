@@ -1,6 +1,9 @@
-//! What devices say of themselves again and again: gathered, and stored many at a time.
+//! What devices say of themselves: keepalives, gathered and stored many at a time,
+//! values, and files.
 
 pub mod buffer;
+pub mod device_files;
+pub mod file_store;
 pub mod monitor;
 pub mod status;
 
@@ -28,6 +31,7 @@ pub async fn run(app: crate::app::App) {
         app.token_calls.forget_idle();
         app.device_calls.forget_idle();
         app.agent_calls.forget_idle();
+        app.log_file_calls.forget_idle();
         app.account_calls.forget_idle();
         app.login_sources.forget_idle();
         app.login_names.forget_idle();

@@ -5,6 +5,7 @@ pub mod agent_api;
 pub mod app_monitor;
 pub mod deploy_update;
 pub mod device_apps;
+pub mod device_files;
 pub mod device_state;
 pub mod device_tags;
 pub mod devices_details;
@@ -18,7 +19,7 @@ use muster_core::names::FleetName;
 use muster_core::token::{Secret, TokenKind};
 use muster_store::devices::Device;
 
-use crate::access::rate::Source;
+use crate::access::rate::{CallLimit, Source};
 use crate::access::{Caller, Permitted};
 use crate::app::App;
 use crate::error::{OpError, Result};
@@ -48,12 +49,23 @@ impl<'a> Asker<'a> {
         user_token: &Secret,
         device_token: &Secret,
     ) -> Result<(Permitted, Device)> {
+        self.caller_and_device_within(&self.app.device_calls, operation, user_token, device_token).await
+    }
+
+    /// The same for a call whose device token has a limit of its own.
+    pub(crate) async fn caller_and_device_within(
+        &self,
+        device_calls: &CallLimit,
+        operation: Operation,
+        user_token: &Secret,
+        device_token: &Secret,
+    ) -> Result<(Permitted, Device)> {
         let caller = self.caller(user_token).await?;
         let refused = || OpError::Invalid(Invalid::new("device_token", "is not a valid device token of the account"));
         let store = self.app.store.read();
         let token = store.find_token(TokenKind::Device, device_token).await?;
         let token = token.filter(|token| token.account_id == caller.account_id()).ok_or_else(refused)?;
-        self.source.count(&self.app.device_calls, &token.id)?;
+        self.source.count(device_calls, &token.id)?;
         let device = match token.device_id {
             Some(id) => store.find_device_by_id(caller.account_id(), id).await?,
             None => None,

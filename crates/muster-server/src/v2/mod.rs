@@ -8,6 +8,7 @@ pub mod deleted_devices;
 pub mod deployment_devices;
 pub mod deployments;
 pub mod device_deletion;
+pub mod device_files;
 pub mod device_list;
 pub mod device_logs;
 pub mod device_wire;

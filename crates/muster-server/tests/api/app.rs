@@ -50,6 +50,7 @@ impl TestApp {
             v1_account_calls_per_minute: PLENTY,
             login_attempts_per_minute: PLENTY,
             agent_api_calls_per_minute: PLENTY,
+            log_file_calls_per_minute: PLENTY,
             ..ServerConfig::new(data.path().to_owned(), None, ([127, 0, 0, 1], 0).into())
         };
         settings(&mut config);

@@ -86,10 +86,49 @@ impl<'a> Caller<'a> {
         self.v1(Method::DELETE, path, body).await
     }
 
+    /// Sends a file of the device that bears the token.
+    pub(crate) async fn send_file(&self, device_token: &Secret, name: &str, bytes: &[u8]) -> Answer {
+        let tokens = json!({ "user_token": self.keys.user, "device_token": device_token }).to_string();
+        self.send_form(&[json_part(&tokens), file_part(name, bytes)]).await
+    }
+
+    /// Sends a form of these parts to `send_log_file`.
+    pub(crate) async fn send_form(&self, parts: &[Vec<u8>]) -> Answer {
+        let mut body = Vec::new();
+        for part in parts {
+            body.extend_from_slice(b"--boundary\r\n");
+            body.extend_from_slice(part);
+        }
+        body.extend_from_slice(b"--boundary--\r\n");
+        answer(self.raw_form(body)).await
+    }
+
+    /// The same with whatever body.
+    pub(crate) fn raw_form(&self, body: Vec<u8>) -> RequestBuilder {
+        let request = self.bare(Method::POST, "/v1/send_log_file");
+        request.header(CONTENT_TYPE, "multipart/form-data; boundary=boundary").body(body)
+    }
+
     /// A request without any header.
     pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         self.app.http().request(method, format!("http://{}{path}", self.app.address()))
     }
+}
+
+/// The part `json` of a form.
+pub(crate) fn json_part(text: &str) -> Vec<u8> {
+    part("json\"", "application/json", text.as_bytes())
+}
+
+/// The part `file` of a form.
+pub(crate) fn file_part(name: &str, bytes: &[u8]) -> Vec<u8> {
+    part(&format!("file\"; filename=\"{name}\""), "application/octet-stream", bytes)
+}
+
+/// A part of a form, from its name on.
+pub(crate) fn part(name: &str, kind: &str, bytes: &[u8]) -> Vec<u8> {
+    let head = format!("Content-Disposition: form-data; name=\"{name}\r\nContent-Type: {kind}\r\n\r\n");
+    [head.as_bytes(), bytes, b"\r\n"].concat()
 }
 
 /// What a caller was answered.

@@ -47,6 +47,7 @@ mod deployments;
 mod device_apps;
 mod device_changes;
 mod device_deletion;
+mod device_files;
 mod device_moves;
 mod device_state;
 mod device_tags;

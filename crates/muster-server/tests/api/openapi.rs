@@ -28,6 +28,7 @@ const CONNECT: &[Operation] = &[
     Operation::DeployUpdateV1,
     Operation::SendAppMonitor,
     Operation::GetAppMonitorDetails,
+    Operation::SendLogFile,
     Operation::RegisterDevice,
     Operation::GetProjectParameters,
     Operation::SendDeviceStatus,
@@ -144,9 +145,16 @@ fn credentials_and_bodies_stand_where_they_are_looked_for() {
         let is_bearer = operation.credential() == Credential::AccessToken;
         assert_eq!(documented.get("security"), is_bearer.then_some(&security), "{}", operation.name());
         if operation.credential() == Credential::UserToken {
-            let schema = documented["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
-            let name = schema.and_then(|schema| schema.strip_prefix("#/components/schemas/")).unwrap();
-            let body = &document["components"]["schemas"][name];
+            let content = &documented["requestBody"]["content"];
+            let named = |schema: &Value| {
+                let name = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/components/schemas/")).unwrap();
+                document["components"]["schemas"][name].clone()
+            };
+            // Beside a file the body is a part of a form.
+            let body = match content.get("multipart/form-data") {
+                Some(form) => named(&named(&form["schema"])["properties"]["json"]),
+                None => named(&content["application/json"]["schema"]),
+            };
             assert_eq!(body["properties"]["user_token"]["type"], "string", "{}", operation.name());
             assert!(body["required"].as_array().unwrap().contains(&json!("user_token")), "{}", operation.name());
         }

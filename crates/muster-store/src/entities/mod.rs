@@ -11,6 +11,7 @@ pub(crate) mod deleted_device_tokens;
 pub(crate) mod deleted_devices;
 pub(crate) mod deployments;
 pub(crate) mod device_apps;
+pub(crate) mod device_files;
 pub(crate) mod device_presence;
 pub(crate) mod device_tags;
 pub(crate) mod devices;

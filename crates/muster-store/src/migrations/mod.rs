@@ -10,6 +10,7 @@ mod m0003_people;
 mod m0004_device_deletion;
 mod m0005_agent_api;
 mod m0006_device_lists;
+mod m0007_device_files;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_device_deletion::Migration),
             Box::new(m0005_agent_api::Migration),
             Box::new(m0006_device_lists::Migration),
+            Box::new(m0007_device_files::Migration),
         ]
     }
 }

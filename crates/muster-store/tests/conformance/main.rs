@@ -34,6 +34,7 @@ mod catalogues;
 mod concurrency;
 mod deployments;
 mod device_deletion;
+mod device_files;
 mod devices;
 mod dispatch;
 mod filter;

@@ -89,7 +89,8 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 8] = [
+const BIG_TABLES: [&str; 9] = [
+    "device_files",
     "devices",
     "device_tags",
     "device_apps",
@@ -271,6 +272,7 @@ async fn look_ups_walk_no_big_table(db: TestDatabase) {
     let house = &crowd.house;
     let device = house.device("one").await;
     let (fleet, account, device_uuid) = (house.fleet.id, house.account, uuid(&device));
+    let file = muster_core::names::FileName::parse("syslog").unwrap();
     crowd
         .assert_indexed("a look-up", async |tx| {
             tx.find_token(TokenKind::User, &Secret::received("mu_x")).await?;
@@ -279,6 +281,10 @@ async fn look_ups_walk_no_big_table(db: TestDatabase) {
             tx.find_device_by_id(account, device.id).await?;
             tx.find_device_by_key("key of one").await?;
             tx.find_device_key(&device_uuid).await?;
+            tx.device_files_page(device.id, Some(7), 100).await?;
+            tx.device_files_count(device.id).await?;
+            tx.find_device_file(device.id, &file).await?;
+            tx.known_device_files(&[1, 2, 3]).await?;
             tx.find_tag(account, &tag("label")).await?;
             tx.tagged_count(crowd.label).await?;
             tx.revoke_device_tokens(device.id).await

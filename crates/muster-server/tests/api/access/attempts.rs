@@ -96,6 +96,13 @@ impl<'a> Scene<'a> {
             Operation::GetAppMonitorDetails => {
                 caller.v1_get("/v1/app_monitor_details", &self.of_device(json!({}))).await
             }
+            Operation::SendLogFile => caller.send_file(&self.device.token, "syslog", b"it runs\n").await,
+            Operation::ListDeviceFiles => {
+                self.sent_file("syslog").await;
+                caller.get(&format!("devices/{device}/files")).await
+            }
+            Operation::GetDeviceFile => caller.get(&self.sent_file("syslog").await).await,
+            Operation::DeleteDeviceFile => caller.delete(&self.sent_file(&format!("{who:?}.log")).await).await,
             Operation::RequestDeviceLogs => {
                 caller.post(&format!("devices/{device}/logs"), &json!({ "files_path": "/var/log" })).await
             }
@@ -289,6 +296,12 @@ impl<'a> Scene<'a> {
     async fn pairing_token(&self) -> String {
         let made = self.app.admin().post("pairing-tokens", &json!({ "description": "" })).await.ok(201);
         format!("pairing-tokens/{}", made["token_id"].as_str().unwrap())
+    }
+
+    /// A file that the device has sent, for one attempt.
+    async fn sent_file(&self, name: &str) -> String {
+        self.app.admin().send_file(&self.device.token, name, b"it runs\n").await.ok(200);
+        format!("devices/{}/files/{name}", self.device.uuid)
     }
 
     async fn end_rotation(&self, caller: &Caller<'_>, how: &str) -> Answer {

@@ -140,7 +140,8 @@ their own account, in which nothing of this one exists. To delete a group needs 
 than the table says where something is done to its devices: `modify_devices` to move
 them, `register_and_move_devices` to delete them. Saved filters are written with
 `deploy`: they say where updates go, so whoever may not send updates may not change
-them under those who do.
+them under those who do. Files that a device has sent are read with `remote_access`:
+what a log holds is as sensitive as what a terminal shows.
 
 The numbers are HTTP statuses; those in bold mean that it was done. A fleet that a
 caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
