@@ -420,6 +420,7 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
         .assert_indexed("a tunnel", async |tx| {
             tx.port_tunnels(fleet, 100).await?;
             tx.find_port_tunnel(fleet, uuid).await?;
+            tx.find_open_port_tunnel(device, uuid).await?;
             tx.open_port_tunnel(device, uuid).await?;
             tx.end_port_tunnel(device, uuid, TunnelStatus::Closed, ("", "")).await?;
             tx.expire_port_tunnels(500).await.map(drop)

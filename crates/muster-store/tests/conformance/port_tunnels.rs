@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::tunnel::{AllowedIp, TunnelStatus};
 use muster_store::devices::Device;
-use muster_store::port_tunnels::{NewTunnel, PortTunnel};
+use muster_store::port_tunnels::{EndingTunnel, NewTunnel, PortTunnel};
 use muster_store::testing::{START, TestDatabase};
 
 use crate::fixture::{House, parsed, write};
@@ -136,6 +136,20 @@ async fn the_clock_ends_what_is_overdue_and_nothing_else(db: TestDatabase) {
         [made(&house, &device).await, made(&house, &device).await, made(&house, &device).await];
     opens(&house, &device, &opened).await;
     ends(&house, &device, &closed, TunnelStatus::Closed).await;
+    let read = house.store().read();
+    let ending = read.find_open_port_tunnel(device.id, &opened).await.unwrap().unwrap();
+    let expected = EndingTunnel {
+        id: ending.id,
+        uuid: opened.clone(),
+        account_id: house.account,
+        fleet_id: house.fleet.id,
+        device_id: device.id,
+        device_uuid: device.uuid.clone(),
+        was: TunnelStatus::Opened,
+    };
+    assert_eq!(ending, expected);
+    assert_eq!(read.find_open_port_tunnel(device.id, &closed).await.unwrap(), None);
+    assert_eq!(read.find_open_port_tunnel(device.id + 1, &opened).await.unwrap(), None);
     house.db.clock().advance(ANSWER - Duration::from_millis(1));
     assert_eq!(expired(&house, 10).await, [""; 0]);
     house.db.clock().advance(Duration::from_millis(1));
