@@ -352,6 +352,22 @@ def test_a_password_is_typed_without_echo(world, newcomer):
     assert "logged in to" in shown and account.admin_password not in shown
 
 
+def test_tunnels(world, client):
+    assert client.json("tunnels", "list") == []
+    assert client.table("tunnels", "list")[0][:3] == ["TUNNEL", "DEVICE", "STATUS"]
+    online, offline = world.online_device(), world.device()
+    for device in (online, offline):
+        # No agent serves tunnels yet, and the server says so of each.
+        said = client.refused(1, "tunnels", "create", device.uuid, 22)
+        assert device.uuid in said and "device_uuid" in said
+    assert "does not support port_tunnel" in client.refused(1, "tunnels", "create", online.uuid, 22, "--allow", "::1")
+    assert "allowed_ip" in client.refused(1, "tunnels", "create", online.uuid, 22, "--allow", "everyone")
+    client.refused(USAGE, "tunnels", "create", online.uuid, 0)
+    assert "d-0000-0000" in client.refused(1, "tunnels", "create", "d-0000-0000", 22)
+    assert "nothing" in client.refused(NOT_FOUND, "tunnels", "close", "nothing")
+    assert client.json("tunnels", "list", "--limit", 5) == []
+
+
 def test_registries(client):
     name = f"registry{next(_names)}"
     made = client.json(

@@ -87,6 +87,31 @@ impl AllowedIp {
     }
 }
 
+/// Characters of a host name, and of a label in it.
+const HOST_CHARS_MAX: usize = 253;
+const LABEL_CHARS_MAX: usize = 63;
+/// Room for the name that each tunnel has below the domain.
+const TUNNEL_LABEL_CHARS_MAX: usize = 40;
+
+/// Checks the domain below which tunnels have their names: labels of small letters,
+/// digits and inner hyphens, as a certificate and a name server have them.
+pub fn domain(text: &str) -> Result<String, Invalid> {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = |label: &str| {
+        (1..=LABEL_CHARS_MAX).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() + TUNNEL_LABEL_CHARS_MAX < HOST_CHARS_MAX && text.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    Err(Invalid::new(
+        "",
+        format!("{} is no domain: labels of a-z, 0-9 and inner hyphens, with dots between", quoted(text)),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +124,19 @@ mod tests {
         for bad in ["", "x", "1.1.1", "0.0.0.0/0", "1.1.1.1/33", "1.1.1.1/", "1.1.1.1/+8", "1.1.1.1 ", "::/129", "a/8"]
         {
             assert!(AllowedIp::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_labels_with_dots_between() {
+        for good in ["forwarding.localhost", "localhost", "t.example.com", "xn--caf-dma.example", "1.example", "a-b.c"]
+        {
+            assert_eq!(domain(good).unwrap(), good);
+        }
+        let (label, long) = ("a".repeat(64), "a.".repeat(106) + "com");
+        for bad in ["", ".", "a.", ".a", "a..b", "-a.b", "a-.b", "A.b", "a b", "a/b", "a:80", "\u{fc}.b", &label, &long]
+        {
+            assert!(domain(bad).is_err(), "{bad}");
         }
     }
 }

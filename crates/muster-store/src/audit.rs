@@ -1,6 +1,8 @@
 //! The audit log: who did what, when and from where. Written in the transaction
 //! of what it tells, so that neither exists without the other.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
@@ -20,13 +22,13 @@ pub struct NewAuditEvent {
     pub account_id: RowId,
     /// The fleet that was acted on.
     pub fleet_id: Option<RowId>,
-    /// Who acted: `user:NAME`, `device:UUID`, `pairing-token`, `anonymous`.
+    /// Who acted: `user:NAME`, `device:UUID`, `pairing-token`, `anonymous`; `server` for the clock.
     pub actor: String,
     /// What was done.
     pub action: Operation,
     /// What it was done to: `device:d-…`, `tag:London`.
     pub subject: String,
-    /// Where the request came from.
+    /// Where the request came from; empty when nobody asked.
     pub source_ip: String,
     /// More about it, as JSON; no secrets.
     pub detail: serde_json::Value,
@@ -146,7 +148,24 @@ impl<C: ConnectionTrait> Db<C> {
 impl Tx {
     /// Writes an entry.
     pub async fn audit(&self, event: &NewAuditEvent) -> Result<()> {
-        let row = audit_events::Model {
+        self.audit_all(std::slice::from_ref(event)).await
+    }
+
+    /// Writes entries: two statements, whatever the number.
+    pub async fn audit_all(&self, events: &[NewAuditEvent]) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys_of_fleets(events.iter().filter_map(|event| event.fleet_id)).await?;
+        let key = |fleet_id: Option<RowId>| fleet_id.and_then(|id| keys.get(&id)).cloned().unwrap_or_default();
+        let rows =
+            events.iter().map(|event| audit_events::ActiveModel::from(self.audit_row(event, key(event.fleet_id))));
+        audit_events::Entity::insert_many(rows).exec_without_returning(&self.conn).await?;
+        Ok(())
+    }
+
+    fn audit_row(&self, event: &NewAuditEvent, project_key: String) -> audit_events::Model {
+        audit_events::Model {
             id: self.next_id(),
             account_id: event.account_id,
             fleet_id: event.fleet_id,
@@ -156,16 +175,21 @@ impl Tx {
             subject: event.subject.clone(),
             source_ip: event.source_ip.clone(),
             detail: event.detail.to_string(),
-            project_key: self.key_of_fleet(event.fleet_id).await?,
-        };
-        audit_events::Entity::insert(audit_events::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
-        Ok(())
+            project_key,
+        }
     }
 
-    /// The key is written down, since a log outlives the fleets that it tells of.
-    async fn key_of_fleet(&self, fleet_id: Option<RowId>) -> Result<String> {
-        let Some(fleet_id) = fleet_id else { return Ok(String::new()) };
-        let query = fleets::Entity::find_by_id(fleet_id).select_only().column(fleets::Column::ProjectKey);
-        Ok(query.into_tuple().one(&self.conn).await?.unwrap_or_default())
+    /// The keys are written down, since a log outlives the fleets that it tells of.
+    async fn keys_of_fleets(&self, ids: impl Iterator<Item = RowId>) -> Result<BTreeMap<RowId, String>> {
+        let ids: BTreeSet<RowId> = ids.collect();
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let query = fleets::Entity::find()
+            .select_only()
+            .columns([fleets::Column::Id, fleets::Column::ProjectKey])
+            .filter(fleets::Column::Id.is_in(ids));
+        let keys: Vec<(RowId, String)> = query.into_tuple().all(&self.conn).await?;
+        Ok(keys.into_iter().collect())
     }
 }

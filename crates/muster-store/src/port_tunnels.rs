@@ -65,16 +65,51 @@ pub struct NewTunnel {
     pub expires_at: Timestamp,
 }
 
-/// A tunnel that the clock has ended.
-#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
-pub struct OverdueTunnel {
+/// A tunnel that ends, and what the audit log tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndingTunnel {
     /// The row.
     pub id: RowId,
     /// As every API names it.
     pub uuid: String,
+    /// Whose it is.
+    pub account_id: RowId,
+    /// The fleet of its device.
+    pub fleet_id: RowId,
     /// Its device's row.
     pub device_id: RowId,
+    /// Its device.
+    pub device_uuid: String,
+    /// How it stood before.
+    pub was: TunnelStatus,
+}
+
+#[derive(FromQueryResult)]
+struct EndingRow {
+    id: i64,
+    uuid: String,
+    account_id: i64,
+    fleet_id: i64,
+    device_id: i64,
+    device_uuid: String,
     status: i16,
+}
+
+impl TryFrom<EndingRow> for EndingTunnel {
+    type Error = StoreError;
+
+    fn try_from(row: EndingRow) -> Result<Self> {
+        let corrupt = || StoreError::Corrupt { table: "port_tunnels", problem: "status".to_owned() };
+        Ok(Self {
+            id: row.id,
+            uuid: row.uuid,
+            account_id: row.account_id,
+            fleet_id: row.fleet_id,
+            device_id: row.device_id,
+            device_uuid: row.device_uuid,
+            was: TunnelStatus::from_code(row.status).ok_or_else(corrupt)?,
+        })
+    }
 }
 
 #[derive(FromQueryResult)]
@@ -127,6 +162,23 @@ fn of(column: port_tunnels::Column) -> Expr {
     Expr::col((port_tunnels::Entity, column))
 }
 
+/// The open tunnels, each with its device.
+fn select_open() -> SelectStatement {
+    use port_tunnels::Column as T;
+    Query::select()
+        .columns([T::Id, T::Uuid, T::FleetId, T::DeviceId, T::Status].map(|column| (port_tunnels::Entity, column)))
+        .column((devices::Entity, devices::Column::AccountId))
+        .expr_as(Expr::col((devices::Entity, devices::Column::Uuid)), "device_uuid")
+        .from(port_tunnels::Entity)
+        .inner_join(devices::Entity, is_its_device())
+        .and_where(is_open())
+        .take()
+}
+
+fn is_its_device() -> Expr {
+    Expr::col((devices::Entity, devices::Column::Id)).equals((port_tunnels::Entity, port_tunnels::Column::DeviceId))
+}
+
 fn select_tunnels(fleet_id: RowId) -> SelectStatement {
     use port_tunnels::Column as T;
     let names = [
@@ -147,10 +199,7 @@ fn select_tunnels(fleet_id: RowId) -> SelectStatement {
         .columns(names.map(|column| (port_tunnels::Entity, column)))
         .expr_as(Expr::col((devices::Entity, devices::Column::Uuid)), "device_uuid")
         .from(port_tunnels::Entity)
-        .inner_join(
-            devices::Entity,
-            Expr::col((devices::Entity, devices::Column::Id)).equals((port_tunnels::Entity, T::DeviceId)),
-        )
+        .inner_join(devices::Entity, is_its_device())
         .and_where(of(T::FleetId).eq(fleet_id))
         .take()
 }
@@ -174,18 +223,23 @@ impl<C: ConnectionTrait> Db<C> {
     }
 
     /// Open tunnels whose time is over, the most overdue first.
-    pub async fn overdue_port_tunnels(&self, limit: u64) -> Result<Vec<OverdueTunnel>> {
+    pub async fn overdue_port_tunnels(&self, limit: u64) -> Result<Vec<EndingTunnel>> {
         use port_tunnels::Column as T;
-        let query = Query::select()
-            .columns([T::Id, T::Uuid, T::DeviceId, T::Status].map(|column| (port_tunnels::Entity, column)))
-            .from(port_tunnels::Entity)
-            .and_where(is_open())
+        let query = select_open()
             .and_where(of(T::EndsAt).lte(self.now().as_millis()))
             .order_by((port_tunnels::Entity, T::EndsAt), Order::Asc)
             .limit(limit)
             .take();
         let rows = self.conn.query_all(&query).await?;
-        Ok(rows.iter().map(|row| OverdueTunnel::from_query_result(row, "")).collect::<Result<_, _>>()?)
+        rows.iter().map(|row| EndingTunnel::try_from(EndingRow::from_query_result(row, "")?)).collect()
+    }
+
+    /// The open tunnel of that device.
+    pub async fn find_open_port_tunnel(&self, device_id: RowId, uuid: &str) -> Result<Option<EndingTunnel>> {
+        use port_tunnels::Column as T;
+        let query = select_open().and_where(of(T::Uuid).eq(uuid)).and_where(of(T::DeviceId).eq(device_id)).take();
+        let row = self.conn.query_one(&query).await?;
+        row.map(|row| EndingTunnel::try_from(EndingRow::from_query_result(&row, "")?)).transpose()
     }
 }
 
@@ -250,11 +304,11 @@ impl Tx {
 
     /// Ends tunnels whose time is over, at most `limit`, and answers with them. Few
     /// statements, whatever the number.
-    pub async fn expire_port_tunnels(&self, limit: u64) -> Result<Vec<OverdueTunnel>> {
+    pub async fn expire_port_tunnels(&self, limit: u64) -> Result<Vec<EndingTunnel>> {
         let overdue = self.overdue_port_tunnels(limit).await?;
         for status in [TunnelStatus::Pending, TunnelStatus::Opened] {
             let ids: Vec<RowId> =
-                overdue.iter().filter(|tunnel| tunnel.status == status.code()).map(|tunnel| tunnel.id).collect();
+                overdue.iter().filter(|tunnel| tunnel.was == status).map(|tunnel| tunnel.id).collect();
             if ids.is_empty() {
                 continue;
             }

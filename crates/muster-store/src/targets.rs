@@ -41,6 +41,15 @@ pub struct TargetView {
     pub deadline_at: Timestamp,
 }
 
+/// What an abort did: how many devices of the deployment it was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aborted {
+    /// Ended at once, since they had heard of nothing.
+    pub ended: u64,
+    /// Have to confirm it first.
+    pub asked: u64,
+}
+
 /// A report of a device, as its link delivered it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -297,7 +306,7 @@ impl Tx {
     /// Asks for the abort of a deployment on one device, or on all of them: what no
     /// device has heard of is aborted at once, the rest when its device confirms.
     /// Doing it again changes nothing.
-    pub async fn abort_targets(&self, deployment_id: RowId, device_id: Option<RowId>) -> Result<()> {
+    pub async fn abort_targets(&self, deployment_id: RowId, device_id: Option<RowId>) -> Result<Aborted> {
         let of = |update: sea_orm::UpdateMany<targets::Entity>| {
             let update = update
                 .filter(targets::Column::DeploymentId.eq(deployment_id))
@@ -309,7 +318,7 @@ impl Tx {
             }
         };
         let (now, reason) = (self.now().as_millis(), aborted_before_start());
-        of(targets::Entity::update_many())
+        let ended = of(targets::Entity::update_many())
             .set(targets::ActiveModel {
                 status: Set(TargetStatus::Aborted.code()),
                 reason_code: Set(reason.code),
@@ -324,12 +333,12 @@ impl Tx {
         let latest = self.now().after(ABORT_DEADLINE).as_millis();
         let deadline = Expr::col((targets::Entity, targets::Column::DeadlineAt));
         let sooner = CaseStatement::new().case(deadline.clone().gt(latest), latest).finally(deadline);
-        of(targets::Entity::update_many())
+        let asked = of(targets::Entity::update_many())
             .col_expr(targets::Column::IsAbortRequested, Expr::value(true))
             .col_expr(targets::Column::DeadlineAt, sooner.into())
             .exec(&self.conn)
             .await?;
-        Ok(())
+        Ok(Aborted { ended: ended.rows_affected, asked: asked.rows_affected })
     }
 
     /// Ends targets whose deadline has passed, at most `limit`, the most overdue

@@ -11,10 +11,10 @@ use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
 use muster_core::clock::Clock;
-use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE};
+use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX};
 use muster_server::config::{
     ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE, LOG_FILE_CALLS_PER_MINUTE,
-    LOGIN_ATTEMPTS_PER_MINUTE, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
+    LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,6 +63,15 @@ pub(crate) struct ServeArgs {
     /// Servers that share a database need the same file
     #[arg(long, value_name = "FILE", env = "MUSTER_SECRET_KEY_FILE")]
     pub(crate) secret_key_file: Option<PathBuf>,
+    /// Minutes that a port tunnel lasts at most
+    #[arg(long, value_name = "MINUTES", env = "MUSTER_TUNNEL_LIFETIME_MINUTES",
+          default_value_t = TUNNEL_LIFETIME_DEFAULT.as_secs() / SECONDS_PER_MINUTE,
+          value_parser = clap::value_parser!(u64).range(1..=TUNNEL_LIFETIME_MAX.as_secs() / SECONDS_PER_MINUTE))]
+    pub(crate) tunnel_lifetime_minutes: u64,
+    /// Domain below which each port tunnel has a name of its own
+    #[arg(long, value_name = "DOMAIN", env = "MUSTER_TUNNEL_DOMAIN", default_value = TUNNEL_DOMAIN,
+          value_parser = muster_core::tunnel::domain)]
+    pub(crate) tunnel_domain: String,
     /// What is logged: error, warn, info, debug, trace, or a filter like muster_server=debug
     #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
     pub(crate) log: String,
@@ -71,7 +80,8 @@ pub(crate) struct ServeArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
-const SECONDS_PER_HOUR: u64 = 60 * 60;
+const SECONDS_PER_MINUTE: u64 = 60;
+const SECONDS_PER_HOUR: u64 = 60 * SECONDS_PER_MINUTE;
 const PENDING_DEADLINE_HOURS: u64 = PENDING_DEADLINE.as_secs() / SECONDS_PER_HOUR;
 const PENDING_DEADLINE_HOURS_MAX: u64 = 366 * 24;
 
@@ -111,6 +121,8 @@ impl ServeArgs {
             log_file_calls_per_minute: self.log_file_calls_per_minute,
             v1_account_calls_per_minute: self.v1_account_calls_per_minute,
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
+            tunnel_lifetime: Duration::from_secs(self.tunnel_lifetime_minutes * SECONDS_PER_MINUTE),
+            tunnel_domain: self.tunnel_domain.clone(),
             ..defaults
         }
     }

@@ -112,8 +112,12 @@ pub async fn abort(app: &App, permitted: &Permitted, uuid: &str, device: Option<
             Some(device) => Some(find_target(&tx, &deployment, device).await?.device_id),
             None => None,
         };
-        tx.abort_targets(deployment.id, device_id).await?;
-        let detail = json!({ "device": device });
+        let aborted = tx.abort_targets(deployment.id, device_id).await?;
+        let detail = json!({
+            "device": device,
+            "before": { "open": aborted.ended + aborted.asked },
+            "after": { "aborted": aborted.ended, "abort_requested": aborted.asked },
+        });
         tx.audit(&permitted.event(format!("deployment:{}", deployment.uuid), detail)).await?;
         Ok::<_, WorkError>(())
     });

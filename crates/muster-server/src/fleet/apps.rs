@@ -8,7 +8,7 @@ use muster_store::{ConnectionTrait, Db, Tx};
 use serde_json::json;
 
 use super::fleets::counted;
-use super::tags::in_filter;
+use super::tags::{in_filter, in_numbers};
 use crate::access::{Permitted, PermittedAccount};
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
@@ -135,7 +135,7 @@ pub async fn remove(app: &App, permitted: &Permitted, name: &AppName, filter: &D
         let app_id = app_id.ok_or_else(|| Invalid::unknown("app_name", "app", name.as_str()))?;
         let matching = tx.resolve(fleet, filter).await.map_err(in_filter)?;
         let removed = tx.remove_app_matching(app_id, &matching).await?;
-        tx.audit(&permitted.event(format!("app:{name}"), json!({ "devices": removed }))).await?;
+        tx.audit(&permitted.event(format!("app:{name}"), in_numbers(removed))).await?;
         Ok::<_, WorkError>(removed)
     });
     Ok(work.await?)

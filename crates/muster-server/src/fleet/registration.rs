@@ -2,13 +2,14 @@
 //! through the Agent API of Connect.
 
 use muster_core::identifiers::DeviceIdentifiers;
-use muster_core::ids::DeviceUuid;
+use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::invalid::Invalid;
 use muster_core::names::{AppName, DeviceName, GroupName, Version};
 use muster_core::patch::DeviceChange;
 use muster_core::token::Secret;
 use muster_store::apps::DEFAULT_APP;
 use muster_store::devices::{Device, DeviceAccess, DeviceFacts, NewDevice};
+use muster_store::fleets::Fleet;
 use muster_store::{StoreError, Tx};
 use serde_json::json;
 
@@ -28,8 +29,8 @@ pub struct Registration {
     pub client_version: String,
     /// Its name. Only the first registration sets it.
     pub name: DeviceName,
-    /// Its group. Only the first registration sets it.
-    pub group: GroupName,
+    /// Its group, unless it is to land in the default one. Only the first registration sets it.
+    pub group: Option<GroupName>,
     /// The version of the app that every account has.
     pub software_version: Option<Version>,
 }
@@ -88,11 +89,9 @@ async fn new_device(
     key: String,
 ) -> Result<Device, WorkError> {
     let fleet = permitted.fleet();
-    let group_id = tx.find_group(fleet.id, &registration.group).await?;
-    let unknown = || Invalid::unknown("device_group", "group of the project", registration.group.as_str());
     let new = NewDevice {
         name: registration.name.clone(),
-        group_id: group_id.ok_or_else(unknown)?,
+        group_id: group(tx, fleet, registration.group.as_ref()).await?,
         public_key: key,
         access: DeviceAccess::AgentApi { heartbeat: fleet.heartbeat },
         facts: facts(registration),
@@ -100,6 +99,16 @@ async fn new_device(
     let uuid: DeviceUuid = tx.insert_device(fleet, &new).await?;
     let lost = || StoreError::Corrupt { table: "devices", problem: format!("{uuid} is missing") };
     Ok(tx.find_device(fleet.id, &uuid).await?.ok_or_else(lost)?)
+}
+
+/// The group that the device names, else the default one, which may have been renamed.
+async fn group(tx: &Tx, fleet: &Fleet, named: Option<&GroupName>) -> Result<RowId, WorkError> {
+    let group_id = match named {
+        Some(name) => tx.find_group(fleet.id, name).await?,
+        None => tx.default_group(fleet.id).await?,
+    };
+    let unknown = || Invalid::unknown("device_group", "group of the project", named.map_or("", GroupName::as_str));
+    Ok(group_id.ok_or_else(unknown)?)
 }
 
 async fn set_software_version(tx: &Tx, device: &Device, registration: &Registration) -> Result<(), WorkError> {

@@ -76,10 +76,15 @@ pub async fn untag(app: &App, permitted: &Permitted, tag: &TagName, filter: &Dev
         let tag_id = tag_id.ok_or_else(|| Invalid::unknown("tag_name", "tag", tag.as_str()))?;
         let matching = tx.resolve(fleet, filter).await.map_err(in_filter)?;
         let untagged = tx.untag_matching(tag_id, &matching).await?;
-        tx.audit(&permitted.event(format!("tag:{tag}"), json!({ "devices": untagged }))).await?;
+        tx.audit(&permitted.event(format!("tag:{tag}"), in_numbers(untagged))).await?;
         Ok::<_, WorkError>(untagged)
     });
     Ok(work.await?)
+}
+
+/// How many of the devices that a filter matches had something which was taken off all of them.
+pub(crate) fn in_numbers(devices: u64) -> serde_json::Value {
+    json!({ "before": { "devices": devices }, "after": { "devices": 0 } })
 }
 
 /// A refusal of a device filter, with the name that the filter has in requests.

@@ -178,8 +178,8 @@ impl Link {
                 Effect::StoreFacts(facts) => self.store_facts(session, facts).await,
                 Effect::Store(report) => self.store(report).await?,
                 Effect::Tunnel { uuid, state, reason } => {
-                    let device_id = session.first_keepalive().device_id;
-                    tunnels::answered(&self.app, device_id, &uuid, state, &reason).await;
+                    let (device_id, ip) = (session.first_keepalive().device_id, &session.first_keepalive().device_ip);
+                    tunnels::answered(&self.app, device_id, ip, &uuid, state, &reason).await;
                 }
                 Effect::Close => return Err(Gone),
             }

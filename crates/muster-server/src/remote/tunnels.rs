@@ -1,12 +1,14 @@
 //! Port tunnels: asked for, answered by their device, ended.
 
+use muster_core::access::Operation;
 use muster_core::ids::RowId;
 use muster_core::invalid::Invalid;
 use muster_core::limits::{LISTED_TUNNELS_MAX, TEXT_CHARS_MAX, TUNNEL_ANSWER_TIMEOUT, TUNNEL_LIFETIME_MAX};
 use muster_core::tunnel::{AllowedIp, TunnelStatus};
 use muster_link::{ToDevice, TunnelState, capability};
+use muster_store::audit::NewAuditEvent;
 use muster_store::devices::Device;
-use muster_store::port_tunnels::{NewTunnel, PortTunnel};
+use muster_store::port_tunnels::{EndingTunnel, NewTunnel, PortTunnel};
 use muster_store::{StoreError, Tx};
 use rand::RngExt;
 use serde_json::json;
@@ -137,22 +139,22 @@ pub async fn close(app: &App, permitted: &Permitted, uuid: &str) -> Result<()> {
     Ok(())
 }
 
-/// A device has said how a tunnel stands. One that nobody waits for is closed again.
-pub async fn answered(app: &App, device_id: RowId, uuid: &str, state: TunnelState, reason: &str) {
+/// A device has said, from that address, how a tunnel stands. One that nobody waits
+/// for is closed again.
+pub async fn answered(app: &App, device_id: RowId, source_ip: &str, uuid: &str, state: TunnelState, reason: &str) {
     let text: String = reason.chars().filter(|c| *c != '\0').take(TEXT_CHARS_MAX).collect();
     let (uuid, text) = (&row_text(uuid), text.as_str());
     let work = app.store.write(|tx| async move {
-        match state {
-            TunnelState::Opened => tx.open_port_tunnel(device_id, uuid).await,
-            TunnelState::Closed => {
-                let reason = ("closed_by_device", text);
-                tx.end_port_tunnel(device_id, uuid, TunnelStatus::Closed, reason).await
-            }
-            TunnelState::Failed => {
-                let reason = ("device_failed", text);
-                tx.end_port_tunnel(device_id, uuid, TunnelStatus::Terminated, reason).await
-            }
-        }
+        let (status, code) = match state {
+            TunnelState::Opened => return tx.open_port_tunnel(device_id, uuid).await,
+            TunnelState::Closed => (TunnelStatus::Closed, "closed_by_device"),
+            TunnelState::Failed => (TunnelStatus::Terminated, "device_failed"),
+        };
+        let Some(tunnel) = tx.find_open_port_tunnel(device_id, uuid).await? else { return Ok(false) };
+        tx.end_port_tunnel(device_id, uuid, status, (code, text)).await?;
+        let by = (format!("device:{}", tunnel.device_uuid), source_ip.to_owned());
+        tx.audit(&ended(&tunnel, by, status, code)).await?;
+        Ok(true)
     });
     match work.await {
         Ok(false) if state == TunnelState::Opened => {
@@ -164,6 +166,24 @@ pub async fn answered(app: &App, device_id: RowId, uuid: &str, state: TunnelStat
     }
 }
 
+/// What the log says of a tunnel that no person ended; `by` is who did, and from where.
+fn ended(tunnel: &EndingTunnel, by: (String, String), status: TunnelStatus, code: &str) -> NewAuditEvent {
+    NewAuditEvent {
+        account_id: tunnel.account_id,
+        fleet_id: Some(tunnel.fleet_id),
+        actor: by.0,
+        action: Operation::DeletePortTunnel,
+        subject: format!("port_tunnel:{}", tunnel.uuid),
+        source_ip: by.1,
+        detail: json!({ "before": tunnel.was.word(), "after": status.word(), "reason": code }),
+    }
+}
+
+fn ended_by_clock(tunnel: &EndingTunnel) -> NewAuditEvent {
+    let (status, code, _) = tunnel.was.when_overdue();
+    ended(tunnel, ("server".to_owned(), String::new()), status, code)
+}
+
 /// Ends every tunnel whose time is over, and tells its device where it is linked here.
 pub async fn expire(app: &App) -> Result<(), StoreError> {
     loop {
@@ -171,8 +191,12 @@ pub async fn expire(app: &App) -> Result<(), StoreError> {
         if app.store.read().overdue_port_tunnels(1).await?.is_empty() {
             return Ok(());
         }
-        let ended = app.store.write(|tx| async move { tx.expire_port_tunnels(BATCH_MAX).await }).await?;
-        for tunnel in ended {
+        let work = app.store.write(|tx| async move {
+            let ended = tx.expire_port_tunnels(BATCH_MAX).await?;
+            tx.audit_all(&ended.iter().map(ended_by_clock).collect::<Vec<_>>()).await?;
+            Ok::<_, StoreError>(ended)
+        });
+        for tunnel in work.await? {
             app.links.tell(tunnel.device_id, ToDevice::CloseTunnel { tunnel: tunnel.uuid });
         }
     }

@@ -12,7 +12,6 @@ use muster_core::invalid::{Invalid, quoted};
 use muster_core::names::{DeviceName, FleetName, GroupName, Version};
 use muster_core::token::Secret;
 use muster_link::Metrics;
-use muster_store::groups::DEFAULT_GROUP;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -47,7 +46,7 @@ pub struct RegisterDevice {
     /// Begins with `AgentAPI-`; `AgentAPI-v1` by default.
     upswift_version: Option<String>,
     device_name: Option<String>,
-    /// It must exist; "Production" by default.
+    /// It must exist; by default "Production", or the oldest group where that was renamed or deleted.
     device_group: Option<String>,
     /// Sets the version of the app `default_app`.
     software_version: Option<String>,
@@ -62,7 +61,7 @@ impl RegisterDevice {
     fn check(self) -> Result<Registration, Invalid> {
         let identifiers = DeviceIdentifiers::parse(self.device_identifier);
         let name = DeviceName::parse(self.device_name.unwrap_or_else(|| NAME_DEFAULT.to_owned()));
-        let group = GroupName::parse(self.device_group.unwrap_or_else(|| DEFAULT_GROUP.to_owned()));
+        let group = self.device_group.map(GroupName::parse).transpose();
         let version = self.software_version.filter(|version| !version.is_empty()).map(Version::parse).transpose();
         let os = DeviceName::parse(self.device_os.unwrap_or_else(|| OS_DEFAULT.to_owned()));
         Ok(Registration {

@@ -16,6 +16,7 @@ use crate::orders::{Order, create};
 
 on_both_engines!(
     registers_with_what_is_given_and_defaults_for_the_rest,
+    a_renamed_default_group_is_still_found,
     the_same_identifiers_are_the_same_device,
     another_project_is_an_error,
     registering_twice_at_once_makes_one_device,
@@ -109,6 +110,19 @@ async fn registers_with_what_is_given_and_defaults_for_the_rest(app: &TestApp) {
         uuid(app, &bare).await
     );
     assert_eq!(log[0], line);
+}
+
+async fn a_renamed_default_group_is_still_found(app: &TestApp) {
+    app.admin().patch("groups/Test", &json!({ "name": "Lab" })).await.ok(200);
+    app.admin().patch("groups/Production", &json!({ "name": "Field" })).await.ok(200);
+    let bare = token(&register(app, &json!({})).await);
+    assert_eq!(seen(app, &bare).await["group_name"], "Lab", "the oldest one");
+    let named = json!({ "device_identifier": ["b"], "device_group": "Field" });
+    let named = token(&register(app, &named).await);
+    assert_eq!(seen(app, &named).await["group_name"], "Field");
+    let gone = json!({ "device_identifier": ["c"], "device_group": "Production" });
+    let refusal = register(app, &gone).await.agent_error(400);
+    assert!(refusal.contains("device_group") && refusal.contains("Production"), "{refusal}");
 }
 
 async fn the_same_identifiers_are_the_same_device(app: &TestApp) {

@@ -38,9 +38,13 @@ async fn what_has_not_begun_ends_at_once(app: &TestApp) {
     app.reconcile().await;
     link.fence().await;
     let log = app.audit().await;
-    let expected =
-        format!(r#"user:operator AbortDeployment deployment:{} 127.0.0.1 {{"device":null}}"#, deployment.uuid);
-    assert_eq!(log.last(), Some(&expected));
+    let line = |aborted: u32| {
+        format!(
+            r#"user:operator AbortDeployment deployment:{} 127.0.0.1 {{"after":{{"abort_requested":0,"aborted":{aborted}}},"before":{{"open":{aborted}}},"device":null}}"#,
+            deployment.uuid
+        )
+    };
+    assert_eq!(log[log.len() - 3..], [line(1), line(0), line(0)]);
 }
 
 async fn what_runs_ends_when_the_device_confirms(app: &TestApp) {
@@ -51,6 +55,9 @@ async fn what_runs_ends_when_the_device_confirms(app: &TestApp) {
     link.told(&run, 1, RunEvent::Accepted).await;
     deployment.abort(app).await;
     assert_eq!(link.abort().await, run);
+    let log = app.audit().await;
+    let counts = r#"{"after":{"abort_requested":1,"aborted":0},"before":{"open":1},"device":null}"#;
+    assert!(log.last().unwrap().ends_with(counts), "{log:?}");
     assert_eq!(deployment.stands(app, &device).await, standing("In Progress", "abort_requested"));
     assert_eq!(deployment.target(app, &device).await["deadline_time"], "2025-06-09 15:10:44");
     link.told(&run, 2, step(0, 1)).await;

@@ -36,7 +36,8 @@ async fn takes_the_app_off_every_match_and_keeps_it_in_the_catalogue(app: &TestA
         assert_eq!(new.seen().await["apps"], json!([]));
     }
     let log = app.audit().await;
-    let expected = r#"user:operator DeleteDeviceApps app:firmware 127.0.0.1 {"devices":0}"#;
+    let expected =
+        r#"user:operator DeleteDeviceApps app:firmware 127.0.0.1 {"after":{"devices":0},"before":{"devices":0}}"#;
     assert_eq!(log.last().map(String::as_str), Some(expected));
 }
 

@@ -122,6 +122,7 @@ async fn is_noted_in_the_audit_log(app: &TestApp) {
     app.operator().v1_delete(PATH, &body("London", &json!([]))).await.ok(200);
     app.operator().v1_delete(PATH, &body("Paris", &json!([]))).await.v1_error();
     let log = app.audit().await;
-    let expected = r#"user:operator DeleteDeviceTags tag:London 127.0.0.1 {"devices":1}"#;
+    let expected =
+        r#"user:operator DeleteDeviceTags tag:London 127.0.0.1 {"after":{"devices":0},"before":{"devices":1}}"#;
     assert_eq!(log.last().map(String::as_str), Some(expected));
 }

@@ -43,6 +43,16 @@ async fn answers(link: &mut Link, tunnel: &str, state: TunnelState) {
     link.fence().await;
 }
 
+async fn last_of_log(app: &TestApp) -> String {
+    app.audit().await.pop().unwrap_or_default()
+}
+
+/// What the audit log says of a tunnel that no person ended.
+fn ended(by: &str, id: &str, from: &str, before: &str, after: &str, reason: &str) -> String {
+    let detail = format!(r#"{{"after":"{after}","before":"{before}","reason":"{reason}"}}"#);
+    format!("{by} DeletePortTunnel port_tunnel:{id} {from} {detail}")
+}
+
 async fn told_to_close(link: &mut Link, id: &str) {
     assert_eq!(link.next().await, Some(ToDevice::CloseTunnel { tunnel: id.to_owned() }));
 }
@@ -125,6 +135,7 @@ async fn a_tunnel_ends_by_the_clock(app: &TestApp) {
     told_to_close(&mut link, &id).await;
     let tunnel = seen(app, &id).await;
     assert_eq!(json!([tunnel["status"], tunnel["finish_time"]]), json!(["closed", "Mon, 09 Jun 2025 16:10:44 GMT"]));
+    assert_eq!(last_of_log(app).await, ended("server", &id, "", "opened", "closed", "expired"));
 }
 
 async fn a_device_that_does_not_answer_ends_it(app: &TestApp) {
@@ -136,6 +147,7 @@ async fn a_device_that_does_not_answer_ends_it(app: &TestApp) {
     assert_eq!(seen(app, &id).await["status"], "pending");
     app.wait(Duration::from_secs(1)).await;
     assert_eq!(seen(app, &id).await["status"], "terminated");
+    assert_eq!(last_of_log(app).await, ended("server", &id, "", "pending", "terminated", "no_answer"));
     told_to_close(&mut link, &id).await;
     link.send(&ToServer::Tunnel { tunnel: id.clone(), state: TunnelState::Opened, reason: String::new() }).await;
     told_to_close(&mut link, &id).await;
@@ -145,11 +157,15 @@ async fn a_device_that_does_not_answer_ends_it(app: &TestApp) {
 async fn a_device_may_fail_or_close_it(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device").await;
     let mut link = device.connect_with(&["port_tunnel"]).await;
-    for (state, expected) in [(TunnelState::Failed, "terminated"), (TunnelState::Closed, "closed")] {
+    let by = format!("device:{}", device.uuid);
+    for (state, expected, code) in
+        [(TunnelState::Failed, "terminated", "device_failed"), (TunnelState::Closed, "closed", "closed_by_device")]
+    {
         let id = id(&order(app, &device).await);
         asked(&mut link).await;
         answers(&mut link, &id, state).await;
         assert_eq!(seen(app, &id).await["status"], expected);
+        assert_eq!(last_of_log(app).await, ended(&by, &id, "127.0.0.1", "pending", expected, code));
     }
     let id = id(&order(app, &device).await);
     asked(&mut link).await;

@@ -8,7 +8,11 @@ use muster_store::{Result, StoreError};
 
 use crate::fixture::{House, parsed, text};
 
-on_both_engines!(entries_are_read_newest_first, an_entry_is_written_with_what_it_tells_or_not_at_all);
+on_both_engines!(
+    entries_are_read_newest_first,
+    an_entry_is_written_with_what_it_tells_or_not_at_all,
+    many_entries_are_two_statements,
+);
 
 fn event(account_id: i64, subject: &str) -> NewAuditEvent {
     NewAuditEvent {
@@ -56,4 +60,24 @@ async fn an_entry_is_written_with_what_it_tells_or_not_at_all(db: TestDatabase) 
     assert!(failed.is_err());
     assert_eq!(house.store().read().audit_page(house.account, &AuditFilter::default(), None, 9).await.unwrap(), []);
     assert_eq!(house.reload(&device).await, device);
+}
+
+async fn many_entries_are_two_statements(db: TestDatabase) {
+    let house = House::on(db).await;
+    let second = house.second_fleet().await;
+    let fleets = [Some(house.fleet.id), Some(second.id), None];
+    let events: Vec<NewAuditEvent> = (0..60)
+        .map(|number| NewAuditEvent { fleet_id: fleets[number % 3], ..event(house.account, &format!("tag:{number}")) })
+        .collect();
+    let (store, statements) = house.db.connect_recording().await;
+    statements.take();
+    crate::fixture::write(&store, async |tx| tx.audit_all(&events).await).await.unwrap();
+    assert_eq!(statements.take().len(), 2);
+    crate::fixture::write(&store, async |tx| tx.audit_all(&[]).await).await.unwrap();
+    let page = house.store().read().audit_page(house.account, &AuditFilter::default(), None, 100).await.unwrap();
+    let written: Vec<(String, String)> = page.into_iter().rev().map(|e| (e.subject, e.project_key)).collect();
+    let keys = ["demo", "second", ""];
+    let expected: Vec<(String, String)> =
+        (0..60).map(|number| (format!("tag:{number}"), keys[number % 3].to_owned())).collect();
+    assert_eq!(written, expected);
 }

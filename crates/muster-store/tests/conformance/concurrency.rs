@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_core::filter::{DeviceFilter, Rule};
+use muster_core::ids::RowId;
 use muster_core::patch::DeviceChange;
 use muster_core::target::TargetStatus;
 use muster_core::token::TokenKind;
@@ -23,6 +24,7 @@ on_both_engines!(
     deployments_at_once_leave_one_newest_target,
     one_tag_made_by_many_is_one,
     links_opened_at_once_have_epochs_of_their_own,
+    of_administrators_who_all_resign_one_is_left,
     a_limited_token_is_never_used_too_often,
     a_failed_write_leaves_nothing_and_blocks_nobody,
     an_abandoned_write_leaves_nothing_and_blocks_nobody,
@@ -169,6 +171,52 @@ async fn links_opened_at_once_have_epochs_of_their_own(db: TestDatabase) {
     })
     .await;
     assert_eq!(epochs.into_iter().collect::<BTreeSet<_>>().len(), WRITERS);
+}
+
+/// As the server does it: an administrator goes only while there is another one.
+async fn resign(tx: &Tx, account: RowId, user: RowId) -> Result<bool, StoreError> {
+    tx.claim_account(account).await?;
+    let is_last = tx.admin_count(account).await? <= 1;
+    if !is_last {
+        tx.set_admin(user, false).await?;
+    }
+    Ok(!is_last)
+}
+
+async fn of_administrators_who_all_resign_one_is_left(db: TestDatabase) {
+    let house = Arc::new(House::on(db).await);
+    let mut users = Vec::new();
+    for number in 0..WRITERS {
+        users.push(house.user(&format!("user{number}"), true).await.id);
+    }
+    let users = Arc::new(users);
+    let gone = at_once(&house, |house, store, number| {
+        let (account, user) = (house.account, users[number]);
+        async move { store.write(|tx| async move { resign(&tx, account, user).await }).await.unwrap() }
+    })
+    .await;
+    assert_eq!(gone.into_iter().filter(|is_gone| *is_gone).count(), WRITERS - 1);
+    assert_eq!(house.store().read().admin_count(house.account).await.unwrap(), 1);
+}
+
+/// The interleaving in which each of two administrators still sees the other one.
+/// They write different rows, so that the claim alone makes them meet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_the_last_administrator_though_two_remove_each_other() {
+    let house = House::on(TestDatabase::postgres().await).await;
+    let (ada, bob) = (house.user("ada", true).await, house.user("bob", true).await);
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let outer = house.write(async |tx| {
+        // Reading fixes what this transaction sees: both.
+        assert!(tx.admin_count(house.account).await? >= 1);
+        if tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            assert!(house.write(async |tx| resign(&tx, house.account, ada.id).await).await?);
+        }
+        resign(&tx, house.account, bob.id).await
+    });
+    assert!(!outer.await.unwrap(), "the second one is refused");
+    assert_eq!(tries.into_inner(), 2);
+    assert_eq!(house.store().read().admin_count(house.account).await.unwrap(), 1);
 }
 
 async fn a_limited_token_is_never_used_too_often(db: TestDatabase) {

@@ -8,6 +8,7 @@ use muster_core::filter::Rule;
 use muster_core::ids::RowId;
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
+use muster_core::tunnel::TunnelStatus;
 use muster_store::audit::AuditFilter;
 use muster_store::testing::{Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_tag};
 use muster_store::{ConnectionTrait, Result, Store, Tx};
@@ -23,6 +24,9 @@ on_both_engines!(
     the_engine_walks_no_big_table,
     look_ups_walk_no_big_table,
     bulk_changes_walk_no_big_table,
+    each_filter_of_the_audit_log_has_its_index,
+    the_data_monitor_walks_no_big_table,
+    port_tunnels_walk_no_big_table,
     sets_are_not_nested_before_there_are_statistics,
 );
 
@@ -89,7 +93,7 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 9] = [
+const BIG_TABLES: [&str; 13] = [
     "device_files",
     "devices",
     "device_tags",
@@ -99,6 +103,10 @@ const BIG_TABLES: [&str; 9] = [
     "tokens",
     "deleted_devices",
     "deleted_device_tokens",
+    "audit_events",
+    "app_parameters",
+    "app_records",
+    "port_tunnels",
 ];
 
 /// PostgreSQL may choose to walk a table that is small or of which most is asked
@@ -129,7 +137,7 @@ fn is_walked(plan: &str, table: &str) -> bool {
 }
 
 /// Indexes over what is open: to walk one is to look at what has to be done.
-const PARTIAL: [&str; 2] = ["INDEX targets_open", "INDEX targets_deadline"];
+const PARTIAL: [&str; 3] = ["INDEX targets_open", "INDEX targets_deadline", "INDEX port_tunnels_open"];
 
 async fn pages_and_counts_walk_no_big_table(db: TestDatabase) {
     let crowd = Crowd::on(db).await;
@@ -318,6 +326,128 @@ async fn bulk_changes_walk_no_big_table(db: TestDatabase) {
             tx.find_deleted_device_by_token(&Secret::received("md_x")).await.map(drop)
         })
         .await;
+}
+
+/// The devices with their place, since ids are no even numbers.
+const PLACED: &str = r#"(SELECT *, ROW_NUMBER() OVER (ORDER BY "id") AS "n" FROM "devices") AS "placed""#;
+
+/// Of a hundred actors, actions, subjects, fleets and addresses, an entry for each device.
+fn audit_rows() -> String {
+    format!(
+        r#"INSERT INTO "audit_events"
+        ("id", "account_id", "at", "actor", "action", "subject", "source_ip", "detail", "project_key")
+        SELECT "id", "account_id", "id", 'user:' || ("n" % 100), 'Act' || ("n" % 100), 'tag:' || ("n" % 100),
+        '192.0.2.' || ("n" % 100), '{{}}', 'fleet' || ("n" % 100) FROM {PLACED}"#
+    )
+}
+
+async fn each_filter_of_the_audit_log_has_its_index(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, id) = (&crowd.house, crowd.ids[DEVICES / 2]);
+    house.write(async |tx| Ok(tx.execute_unprepared(&audit_rows()).await.map(drop)?)).await.unwrap();
+    house.write(async |tx| Ok(tx.execute_unprepared("ANALYZE").await.map(drop)?)).await.unwrap();
+    let at = |id| Some(muster_core::clock::Timestamp::from_millis(id));
+    let named = |word: &str| Some(format!("{word}7"));
+    let (none, time) = (AuditFilter::default, "audit_events_time");
+    let filters = [
+        (time, none()),
+        ("audit_events_actor", AuditFilter { actor: named("user:"), ..none() }),
+        ("audit_events_action", AuditFilter { action: named("Act"), ..none() }),
+        ("audit_events_subject", AuditFilter { subject: named("tag:"), ..none() }),
+        ("audit_events_fleet", AuditFilter { project_key: named("fleet"), ..none() }),
+        ("audit_events_ip", AuditFilter { source_ip: named("192.0.2."), ..none() }),
+        (time, AuditFilter { from: at(id), ..none() }),
+        (time, AuditFilter { to: at(id), ..none() }),
+        (time, AuditFilter { from: at(crowd.ids[10]), to: at(id), ..none() }),
+    ];
+    for (index, filter) in filters {
+        let found = crowd.store.read().audit_page(house.account, &filter, None, 1_000).await.unwrap();
+        assert!(found.len() >= 20, "{filter:?} finds what it is tried with");
+        for after in [None, Some(found[5].id)] {
+            let plans = crowd.plans(async |tx| tx.audit_page(house.account, &filter, after, 10).await.map(drop)).await;
+            let page = &plans[plans.len() - 1];
+            assert!(page.contains(index), "{filter:?}:\n{page}");
+            assert!(!page.contains("TEMP B-TREE") && !page.contains("Sort"), "{filter:?} sorts:\n{page}");
+        }
+        crowd
+            .assert_indexed(&format!("{filter:?}"), async |tx| {
+                tx.audit_page(house.account, &filter, Some(found[5].id), 10).await?;
+                tx.audit_count(house.account, &filter).await.map(drop)
+            })
+            .await;
+    }
+}
+
+/// A hundred names in each fleet, and a value of each for every hundredth device.
+fn monitor_rows() -> [String; 2] {
+    [
+        format!(
+            r#"INSERT INTO "app_parameters" ("id", "fleet_id", "name", "created_at")
+            SELECT "id", "fleet_id", 'p' || "n", 0 FROM {PLACED} WHERE "n" % 30 = 0"#
+        ),
+        format!(
+            r#"INSERT INTO "app_records" ("id", "device_id", "parameter_id", "value", "at")
+            SELECT ROW_NUMBER() OVER (ORDER BY "placed"."id", "p"."id"), "placed"."id", "p"."id", '1', 0
+            FROM {PLACED}, "app_parameters" AS "p" WHERE "n" % 100 = 7"#
+        ),
+    ]
+}
+
+async fn the_data_monitor_walks_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let house = &crowd.house;
+    for rows in monitor_rows().into_iter().chain(["ANALYZE".to_owned()]) {
+        house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
+    }
+    let device = crowd.ids[6];
+    let fleet = house.fleet.id;
+    let (page, _) = house.store().read().app_parameters_page(fleet, None, 50).await.unwrap();
+    let names: Vec<&str> = page.iter().map(|parameter| parameter.name.as_str()).take(5).collect();
+    let value = crate::fixture::parsed(muster_core::monitor::MonitorValue::parse(true.into()));
+    assert!(house.store().read().app_records(device, 50).await.unwrap().len() == 50);
+    crowd
+        .assert_indexed("the data monitor", async |tx| {
+            tx.app_parameters_count(fleet).await?;
+            tx.app_parameters_page(fleet, Some(page[3].id), 10).await?;
+            tx.find_app_parameters(fleet, &names).await?;
+            tx.app_records(device, 100).await?;
+            tx.insert_app_records(device, &[(page[0].id, &value)]).await?;
+            tx.delete_app_parameter(page[1].id).await
+        })
+        .await;
+}
+
+/// One for each device; every hundredth of them is open.
+fn tunnel_rows() -> String {
+    format!(
+        r#"INSERT INTO "port_tunnels"
+        ("id", "uuid", "fleet_id", "device_id", "port", "allowed_ip", "server_address", "server_port", "status",
+        "reason_code", "reason", "created_by", "created_at", "finished_at", "ends_at", "expires_at")
+        SELECT "id", 'tunnel ' || "id", "fleet_id", "id", 22, '192.0.2.1', 'host', 40000,
+        CASE WHEN "n" % 100 = 7 THEN 1 ELSE 2 END, '', '', '', 0, 0, 0, 0 FROM {PLACED}"#
+    )
+}
+
+async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, fleet) = (&crowd.house, crowd.house.fleet.id);
+    for rows in [tunnel_rows(), "ANALYZE".to_owned()] {
+        house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
+    }
+    let device = crowd.ids[6];
+    let uuid = &format!("tunnel {device}");
+    crowd
+        .assert_indexed("a tunnel", async |tx| {
+            tx.port_tunnels(fleet, 100).await?;
+            tx.find_port_tunnel(fleet, uuid).await?;
+            tx.find_open_port_tunnel(device, uuid).await?;
+            tx.open_port_tunnel(device, uuid).await?;
+            tx.end_port_tunnel(device, uuid, TunnelStatus::Closed, ("", "")).await?;
+            tx.expire_port_tunnels(500).await.map(drop)
+        })
+        .await;
+    let plans = crowd.plans(async |tx| tx.overdue_port_tunnels(10).await.map(drop)).await;
+    assert!(plans[0].contains("port_tunnels_open"), "{}", plans[0]);
 }
 
 /// A young database has never been analysed. SQLite then goes through every `IN`

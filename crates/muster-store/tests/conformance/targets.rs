@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_core::limits::{ABORT_DEADLINE, STEP_OUTPUT_BYTES_MAX, TEXT_CHARS_MAX};
 use muster_core::target::{Reason, RunEvent, RunOutcome, TargetStatus};
 use muster_store::deployments::NewDeployment;
-use muster_store::targets::{Report, ReportOutcome};
+use muster_store::targets::{Aborted, Report, ReportOutcome};
 use muster_store::testing::{START, TestDatabase};
 
 use crate::fixture::{House, PENDING_DEADLINE, RUN_DEADLINE, finished, step};
@@ -169,12 +169,14 @@ async fn an_abort_ends_at_once_what_no_device_has_heard_of(db: TestDatabase) {
     let device = house.device("one").await;
     let deployed = house.deploy_to(&device).await;
     house.db.clock().advance(Duration::from_secs(3));
-    house.write(async |tx| tx.abort_targets(deployed.id, None).await).await.unwrap();
+    let aborted = house.write(async |tx| tx.abort_targets(deployed.id, None).await).await.unwrap();
+    assert_eq!(aborted, Aborted { ended: 1, asked: 0 });
     let ended = house.target(&deployed, &device).await;
     assert_eq!((ended.status, ended.reason.code.as_str()), (TargetStatus::Aborted, "aborted"));
     assert_eq!(ended.finished_at, Some(house.db.clock().now()));
     house.db.clock().advance(Duration::from_secs(3));
-    house.write(async |tx| tx.abort_targets(deployed.id, None).await).await.unwrap();
+    let aborted = house.write(async |tx| tx.abort_targets(deployed.id, None).await).await.unwrap();
+    assert_eq!(aborted, Aborted { ended: 0, asked: 0 });
     assert_eq!(house.target(&deployed, &device).await, ended, "again, and nothing changes");
 }
 
@@ -185,7 +187,8 @@ async fn an_abort_waits_for_a_device_that_has(db: TestDatabase) {
     house.link(&device, "a").await;
     assert_eq!(house.dispatch("a").await.len(), 1);
     house.report(&deployed, &device, 1, RunEvent::Accepted).await.unwrap();
-    house.write(async |tx| tx.abort_targets(deployed.id, None).await).await.unwrap();
+    let aborted = house.write(async |tx| tx.abort_targets(deployed.id, None).await).await.unwrap();
+    assert_eq!(aborted, Aborted { ended: 0, asked: 1 });
     let waiting = house.target(&deployed, &device).await;
     let now = house.db.clock().now();
     assert_eq!((waiting.status, waiting.finished_at), (TargetStatus::InProgress, None));

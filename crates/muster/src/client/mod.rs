@@ -30,6 +30,7 @@ mod span;
 mod table;
 mod tags;
 mod tokens;
+mod tunnels;
 mod users;
 mod watch;
 
@@ -66,6 +67,8 @@ pub(crate) enum ClientCommand {
     Filters(Noun<filters::FiltersCommand>),
     /// Pairing tokens of a fleet, which enrol devices
     PairingTokens(Noun<pairing_tokens::PairingTokensCommand>),
+    /// Port tunnels to devices of a fleet
+    Tunnels(Noun<tunnels::TunnelsCommand>),
     /// Fleets of the account
     Fleets(Noun<fleets::FleetsCommand>),
     /// Access tokens and user tokens
@@ -132,6 +135,7 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Deployments(noun) => deployments::run(noun.command, &Session::open(&noun.common)?).await,
         C::Filters(noun) => filters::run(noun.command, &Session::open(&noun.common)?).await,
         C::PairingTokens(noun) => pairing_tokens::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Tunnels(noun) => tunnels::run(noun.command, &Session::open(&noun.common)?).await,
         C::Fleets(noun) => fleets::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tokens(noun) => tokens::run(noun.command, &Session::open(&noun.common)?).await,
         C::Users(noun) => users::run(noun.command, &Session::open(&noun.common)?).await,

@@ -1,0 +1,207 @@
+//! Port tunnels: made, answered, ended by a person, a device or the clock.
+
+use std::time::Duration;
+
+use muster_core::tunnel::{AllowedIp, TunnelStatus};
+use muster_store::devices::Device;
+use muster_store::port_tunnels::{EndingTunnel, NewTunnel, PortTunnel};
+use muster_store::testing::{START, TestDatabase};
+
+use crate::fixture::{House, parsed, write};
+
+on_both_engines!(
+    a_tunnel_is_as_it_was_ordered,
+    the_newest_are_listed_oldest_first,
+    only_its_device_opens_a_tunnel_and_once,
+    a_tunnel_ends_once,
+    the_clock_ends_what_is_overdue_and_nothing_else,
+    the_clock_ends_the_most_overdue_first,
+    the_clock_needs_few_statements,
+    a_deleted_device_takes_its_tunnels,
+);
+
+const ANSWER: Duration = Duration::from_secs(30);
+const LIFETIME: Duration = Duration::from_secs(7_200);
+
+fn order(house: &House, device: &Device) -> NewTunnel {
+    let now = house.db.clock().now();
+    NewTunnel {
+        fleet_id: house.fleet.id,
+        device_id: device.id,
+        port: 65_535,
+        allowed_ip: parsed(AllowedIp::parse("2001:db8::/32")),
+        server_address: "host.example".to_owned(),
+        server_port: 40_000,
+        created_by: "user:ada".to_owned(),
+        answer_by: now.after(ANSWER),
+        expires_at: now.after(LIFETIME),
+    }
+}
+
+async fn made(house: &House, device: &Device) -> String {
+    let order = order(house, device);
+    house.write(async |tx| tx.insert_port_tunnel(&order).await).await.unwrap()
+}
+
+async fn found(house: &House, uuid: &str) -> PortTunnel {
+    house.store().read().find_port_tunnel(house.fleet.id, uuid).await.unwrap().unwrap()
+}
+
+async fn opens(house: &House, device: &Device, uuid: &str) -> bool {
+    house.write(async |tx| tx.open_port_tunnel(device.id, uuid).await).await.unwrap()
+}
+
+async fn ends(house: &House, device: &Device, uuid: &str, status: TunnelStatus) -> bool {
+    house.write(async |tx| tx.end_port_tunnel(device.id, uuid, status, ("code", "text")).await).await.unwrap()
+}
+
+/// The tunnels that the clock has ended, as far as `limit` goes.
+async fn expired(house: &House, limit: u64) -> Vec<String> {
+    let ended = house.write(async |tx| tx.expire_port_tunnels(limit).await).await.unwrap();
+    ended.into_iter().map(|tunnel| tunnel.uuid).collect()
+}
+
+async fn a_tunnel_is_as_it_was_ordered(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let uuid = made(&house, &device).await;
+    let tunnel = found(&house, &uuid).await;
+    let expected = PortTunnel {
+        id: tunnel.id,
+        uuid: uuid.clone(),
+        device_id: device.id,
+        device_uuid: device.uuid.clone(),
+        port: 65_535,
+        allowed_ip: "2001:db8::/32".to_owned(),
+        server_address: "host.example".to_owned(),
+        server_port: 40_000,
+        status: TunnelStatus::Pending,
+        reason_code: String::new(),
+        created_at: START,
+        finished_at: None,
+        expires_at: START.after(LIFETIME),
+    };
+    assert_eq!(tunnel, expected);
+    let (read, second) = (house.store().read(), house.second_fleet().await);
+    assert_eq!(read.find_port_tunnel(second.id, &uuid).await.unwrap(), None);
+    assert_eq!(read.find_port_tunnel(house.fleet.id, "nothing").await.unwrap(), None);
+    assert_eq!(read.port_tunnels(house.fleet.id, 10).await.unwrap(), [expected]);
+    assert_eq!(read.port_tunnels(second.id, 10).await.unwrap(), []);
+}
+
+async fn the_newest_are_listed_oldest_first(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    made(&house, &device).await;
+    let newest = [made(&house, &device).await, made(&house, &device).await];
+    let listed = house.store().read().port_tunnels(house.fleet.id, 2).await.unwrap();
+    assert_eq!(listed.into_iter().map(|tunnel| tunnel.uuid).collect::<Vec<_>>(), newest);
+}
+
+async fn only_its_device_opens_a_tunnel_and_once(db: TestDatabase) {
+    let house = House::on(db).await;
+    let (device, other) = (house.device("one").await, house.device("two").await);
+    let uuid = made(&house, &device).await;
+    assert!(!opens(&house, &other, &uuid).await);
+    assert_eq!(found(&house, &uuid).await.status, TunnelStatus::Pending);
+    assert!(opens(&house, &device, &uuid).await);
+    assert_eq!(found(&house, &uuid).await.status, TunnelStatus::Opened);
+    assert!(!opens(&house, &device, &uuid).await, "it is open already");
+    assert!(!opens(&house, &device, "nothing").await);
+}
+
+async fn a_tunnel_ends_once(db: TestDatabase) {
+    let house = House::on(db).await;
+    let (device, other) = (house.device("one").await, house.device("two").await);
+    let (pending, opened) = (made(&house, &device).await, made(&house, &device).await);
+    opens(&house, &device, &opened).await;
+    house.db.clock().advance(Duration::from_secs(5));
+    assert!(!ends(&house, &other, &opened, TunnelStatus::Closed).await);
+    assert!(ends(&house, &device, &pending, TunnelStatus::Terminated).await);
+    assert!(ends(&house, &device, &opened, TunnelStatus::Closed).await);
+    house.db.clock().advance(Duration::from_secs(5));
+    for (uuid, status) in [(pending, TunnelStatus::Terminated), (opened, TunnelStatus::Closed)] {
+        assert!(!ends(&house, &device, &uuid, TunnelStatus::Closed).await);
+        assert!(!opens(&house, &device, &uuid).await);
+        let tunnel = found(&house, &uuid).await;
+        assert_eq!((tunnel.status, tunnel.reason_code.as_str()), (status, "code"));
+        assert_eq!(tunnel.finished_at, Some(START.after(Duration::from_secs(5))), "the first end counts");
+    }
+}
+
+async fn the_clock_ends_what_is_overdue_and_nothing_else(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let [unanswered, opened, closed] =
+        [made(&house, &device).await, made(&house, &device).await, made(&house, &device).await];
+    opens(&house, &device, &opened).await;
+    ends(&house, &device, &closed, TunnelStatus::Closed).await;
+    let read = house.store().read();
+    let ending = read.find_open_port_tunnel(device.id, &opened).await.unwrap().unwrap();
+    let expected = EndingTunnel {
+        id: ending.id,
+        uuid: opened.clone(),
+        account_id: house.account,
+        fleet_id: house.fleet.id,
+        device_id: device.id,
+        device_uuid: device.uuid.clone(),
+        was: TunnelStatus::Opened,
+    };
+    assert_eq!(ending, expected);
+    assert_eq!(read.find_open_port_tunnel(device.id, &closed).await.unwrap(), None);
+    assert_eq!(read.find_open_port_tunnel(device.id + 1, &opened).await.unwrap(), None);
+    house.db.clock().advance(ANSWER - Duration::from_millis(1));
+    assert_eq!(expired(&house, 10).await, [""; 0]);
+    house.db.clock().advance(Duration::from_millis(1));
+    let overdue = house.store().read().overdue_port_tunnels(10).await.unwrap();
+    assert_eq!(overdue.into_iter().map(|tunnel| tunnel.uuid).collect::<Vec<_>>(), [unanswered.as_str()]);
+    assert_eq!(expired(&house, 10).await, [unanswered.as_str()]);
+    house.db.clock().advance(LIFETIME - ANSWER);
+    assert_eq!(expired(&house, 10).await, [opened.as_str()]);
+    assert_eq!(expired(&house, 10).await, [""; 0]);
+    for (uuid, status, code, after) in [
+        (unanswered, TunnelStatus::Terminated, "no_answer", ANSWER),
+        (opened, TunnelStatus::Closed, "expired", LIFETIME),
+        (closed, TunnelStatus::Closed, "code", Duration::ZERO),
+    ] {
+        let tunnel = found(&house, &uuid).await;
+        assert_eq!((tunnel.status, tunnel.reason_code.as_str()), (status, code));
+        assert_eq!(tunnel.finished_at, Some(START.after(after)));
+    }
+}
+
+async fn the_clock_ends_the_most_overdue_first(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let later = NewTunnel { answer_by: START.after(ANSWER * 2), ..order(&house, &device) };
+    let later = house.write(async |tx| tx.insert_port_tunnel(&later).await).await.unwrap();
+    let sooner = made(&house, &device).await;
+    house.db.clock().advance(LIFETIME);
+    assert_eq!(expired(&house, 1).await, [sooner]);
+    assert_eq!(expired(&house, 1).await, [later]);
+}
+
+async fn the_clock_needs_few_statements(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    for number in 0..20 {
+        let uuid = made(&house, &device).await;
+        if number % 2 == 0 {
+            opens(&house, &device, &uuid).await;
+        }
+    }
+    house.db.clock().advance(LIFETIME);
+    let (store, statements) = house.db.connect_recording().await;
+    statements.take();
+    let ended = write(&store, async |tx| tx.expire_port_tunnels(100).await).await.unwrap();
+    assert_eq!((ended.len(), statements.take().len()), (20, 3));
+}
+
+async fn a_deleted_device_takes_its_tunnels(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    made(&house, &device).await;
+    let everything = house.everything();
+    house.write(async |tx| tx.delete_matching(&everything).await).await.unwrap();
+    assert_eq!(house.store().read().port_tunnels(house.fleet.id, 10).await.unwrap(), []);
+}
