@@ -29,7 +29,7 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
             for way in [Way::Api, Way::Store] {
                 let (ours, limit) = bench.compare(way, filter, rounds).await?;
                 let name = format!("{name}/{}/{}", filter.name(), way.name());
-                comparisons.push(Comparison { name, ours, limit, ratio_max: RATIO_MAX });
+                comparisons.push(Comparison::new(name, ours, limit, RATIO_MAX));
             }
         }
     }

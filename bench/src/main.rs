@@ -3,6 +3,7 @@
 
 mod bulk;
 mod fleet;
+mod lists;
 mod report;
 mod rounds;
 mod server;
@@ -15,7 +16,7 @@ use clap::Parser;
 use report::Report;
 
 /// Every benchmark.
-const NAMES: [&str; 1] = ["bulk"];
+const NAMES: [&str; 2] = ["bulk", "lists"];
 
 #[derive(Parser)]
 #[command(name = "bench/run")]
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn measure(args: &Args) -> Option<anyhow::Result<Report>> {
     match args.name.as_str() {
         "bulk" => Some(bulk::measure(&args.muster, args.short).await),
+        "lists" => Some(lists::measure(&args.muster, args.short).await),
         _ => None,
     }
 }

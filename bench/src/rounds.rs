@@ -31,6 +31,16 @@ impl Samples {
         self.sorted_ms()[self.0.len() - 1]
     }
 
+    /// What 99 of 100 samples did not exceed.
+    pub(crate) fn p99_ms(&self) -> f64 {
+        let sorted = self.sorted_ms();
+        sorted[(sorted.len() * 99).div_ceil(100) - 1]
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     fn sorted_ms(&self) -> Vec<f64> {
         let mut sorted: Vec<f64> = self.0.iter().map(|took| took.as_secs_f64() * 1_000.0).collect();
         sorted.sort_by(f64::total_cmp);

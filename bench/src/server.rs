@@ -10,6 +10,9 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+/// A benchmark is one caller, and makes all its calls at once.
+const PLENTY: &str = "1000000000";
+
 /// A server process, which ends with this value.
 pub(crate) struct Server {
     /// `http://127.0.0.1:PORT`.
@@ -31,7 +34,12 @@ impl Server {
     /// Starts a server on a free port, and waits until it listens.
     pub(crate) async fn start(muster: &Path, db: &TestDatabase) -> anyhow::Result<Self> {
         let mut command = Command::new(muster);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]).args([
+            "--address-calls-per-minute",
+            PLENTY,
+            "--access-token-calls-per-minute",
+            PLENTY,
+        ]);
         let mut process = on(&mut command, db).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdout = process.stdout.take().context("its standard output is a pipe")?;
         let mut lines = BufReader::new(stdout).lines();

@@ -47,6 +47,7 @@ class Server:
 
     def start(self, v1_device_calls=NO_LIMIT, v1_account_calls=NO_LIMIT):
         self.options = [
+            "--address-calls-per-minute", NO_LIMIT, "--access-token-calls-per-minute", NO_LIMIT,
             "--v1-device-calls-per-minute", v1_device_calls,
             "--v1-account-calls-per-minute", v1_account_calls,
         ]  # fmt: skip

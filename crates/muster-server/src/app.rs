@@ -39,6 +39,10 @@ pub struct Parts {
     pub device_calls: CallLimit,
     /// Calls of the Agent API, for each device token.
     pub agent_calls: CallLimit,
+    /// Calls of whatever kind, for each address.
+    pub address_calls: CallLimit<IpAddr>,
+    /// Calls of API v2, for each access token.
+    pub token_calls: CallLimit,
     /// Calls of API v1, for each account token.
     pub account_calls: CallLimit,
     /// Attempts to log in, from each address.

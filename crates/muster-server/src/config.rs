@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use muster_core::limits::{PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
+use ipnet::IpNet;
+use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
 use muster_store::Location;
 
 /// Settings of one server.
@@ -18,6 +19,14 @@ pub struct ServerConfig {
     pub data: PathBuf,
     /// The database.
     pub database: Location,
+    /// Calls a minute that each address may make, whatever they are.
+    pub address_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each access token may make on API v2.
+    pub access_token_calls_per_minute: NonZeroU32,
+    /// Proxies whose word about a request's sender is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The largest body of a request, in bytes.
+    pub body_bytes_max: usize,
     /// Calls a minute that each device token may make on API v1.
     pub v1_device_calls_per_minute: NonZeroU32,
     /// Calls a minute that each device token may make on the Agent API.
@@ -37,6 +46,10 @@ pub struct ServerConfig {
     pub tunnel_domain: String,
 }
 
+/// Calls a minute that each address may make: a hundred a second, for a whole site behind one address.
+pub const ADDRESS_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6_000).expect("it is not zero");
+/// Calls a minute that each access token may make on API v2.
+pub const ACCESS_TOKEN_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3_000).expect("it is not zero");
 /// Calls a minute that each device token may make on API v1: the documented three.
 pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// Calls a minute that each device token may make on the Agent API: twice what the
@@ -61,6 +74,10 @@ impl ServerConfig {
             secret_key_file: data.join(SECRET_KEY_FILE),
             login_attempts_per_minute: LOGIN_ATTEMPTS_PER_MINUTE,
             data,
+            address_calls_per_minute: ADDRESS_CALLS_PER_MINUTE,
+            access_token_calls_per_minute: ACCESS_TOKEN_CALLS_PER_MINUTE,
+            trusted_proxies: Vec::new(),
+            body_bytes_max: BODY_BYTES_MAX,
             v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,
             agent_api_calls_per_minute: AGENT_API_CALLS_PER_MINUTE,
             v1_account_calls_per_minute: V1_ACCOUNT_CALLS_PER_MINUTE,

@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod health;
 pub mod http;
 pub mod link;
+mod listener;
 pub mod openapi;
 pub mod remote;
 pub mod router;

@@ -25,6 +25,7 @@ use crate::deploy::engine;
 use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
+use crate::listener;
 use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
 
@@ -37,7 +38,7 @@ pub struct Server {
     app: App,
     stop: CancellationToken,
     tasks: TaskTracker,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
     // Held for as long as the server runs: its lock keeps a second one off the folder.
     _lock: File,
 }
@@ -62,12 +63,14 @@ impl Server {
             wake: Wake::default(),
             reports,
             keepalives: KeepaliveBuffer::default(),
-            device_calls: CallLimit::per_minute(config.v1_device_calls_per_minute),
-            agent_calls: CallLimit::per_minute(config.agent_api_calls_per_minute),
-            account_calls: CallLimit::per_minute(config.v1_account_calls_per_minute),
-            login_sources: CallLimit::per_minute(config.login_attempts_per_minute),
-            login_names: CallLimit::per_minute(config.login_attempts_per_minute),
-            audited_refusals: CallLimit::per_minute(AUDITED_REFUSALS_PER_MINUTE),
+            address_calls: CallLimit::per_minute("address", config.address_calls_per_minute),
+            token_calls: CallLimit::per_minute("access-token", config.access_token_calls_per_minute),
+            device_calls: CallLimit::per_minute("device-token", config.v1_device_calls_per_minute),
+            agent_calls: CallLimit::per_minute("device-token", config.agent_api_calls_per_minute),
+            account_calls: CallLimit::per_minute("account-token", config.v1_account_calls_per_minute),
+            login_sources: CallLimit::per_minute("login-address", config.login_attempts_per_minute),
+            login_names: CallLimit::per_minute("login-name", config.login_attempts_per_minute),
+            audited_refusals: CallLimit::per_minute("audited-refusals", AUDITED_REFUSALS_PER_MINUTE),
             passwords: Passwords::default(),
             vault,
             server_id: format!("s-{:016x}", rng.random::<u64>()),
@@ -79,7 +82,7 @@ impl Server {
         tasks.spawn(stop.clone().run_until_cancelled_owned(engine::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(telemetry::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
-        let http = tokio::spawn(serve(listener, app.clone(), stop.clone()));
+        let http = tokio::spawn(listener::serve(listener, crate::router::router(app.clone()), stop.clone()));
         Ok(Self { address, app, stop, tasks, http, _lock: lock })
     }
 
@@ -108,7 +111,7 @@ impl Server {
         }
         self.app.store.close().await;
         match http {
-            Ok(served) => Ok(served??),
+            Ok(served) => Ok(served?),
             Err(_) => {
                 tracing::warn!("some requests did not end in time");
                 Ok(())
@@ -133,9 +136,4 @@ pub async fn open_store(config: &ServerConfig, clock: Clock, rng: StdRng) -> Res
     let store = Store::connect(&config.database, clock, rng).await.context("cannot open the database")?;
     store.migrate().await.context("cannot bring the database's schema up to date")?;
     Ok(store)
-}
-
-async fn serve(listener: TcpListener, app: App, stop: CancellationToken) -> std::io::Result<()> {
-    let service = crate::router::router(app).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
 }

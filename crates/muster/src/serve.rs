@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use ipnet::IpNet;
 use muster_core::clock::Clock;
-use muster_core::limits::{PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX};
+use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX};
 use muster_server::config::{
-    AGENT_API_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE,
-    V1_DEVICE_CALLS_PER_MINUTE,
+    ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE,
+    TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +30,19 @@ pub(crate) struct ServeArgs {
     /// Calls a minute that each device token may make on the Agent API
     #[arg(long, value_name = "N", env = "MUSTER_AGENT_API_CALLS_PER_MINUTE", default_value_t = AGENT_API_CALLS_PER_MINUTE)]
     pub(crate) agent_api_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each address may make, whatever they are
+    #[arg(long, value_name = "N", env = "MUSTER_ADDRESS_CALLS_PER_MINUTE", default_value_t = ADDRESS_CALLS_PER_MINUTE)]
+    pub(crate) address_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each access token may make on API v2
+    #[arg(long, value_name = "N", env = "MUSTER_ACCESS_TOKEN_CALLS_PER_MINUTE", default_value_t = ACCESS_TOKEN_CALLS_PER_MINUTE)]
+    pub(crate) access_token_calls_per_minute: NonZeroU32,
+    /// Networks of proxies that are believed about whom a request comes from, comma-separated
+    #[arg(long, value_name = "CIDR", env = "MUSTER_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The largest body of a request, in bytes
+    #[arg(long, value_name = "BYTES", env = "MUSTER_BODY_BYTES_MAX", default_value_t = BODY_BYTES_MAX,
+          value_parser = body_bytes)]
+    pub(crate) body_bytes_max: usize,
     /// Calls a minute that each device token may make on API v1
     #[arg(long, value_name = "N", env = "MUSTER_V1_DEVICE_CALLS_PER_MINUTE", default_value_t = V1_DEVICE_CALLS_PER_MINUTE)]
     pub(crate) v1_device_calls_per_minute: NonZeroU32,
@@ -79,6 +93,15 @@ pub(crate) struct DatabaseArgs {
     pub(crate) database_url: Option<String>,
 }
 
+/// A body that cannot hold one update flow is of no use, one of gigabytes would be held in memory.
+const BODY_BYTES_BOUNDS: std::ops::RangeInclusive<usize> = BODY_BYTES_MAX..=64 * BODY_BYTES_MAX;
+
+fn body_bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|_| "is not a number of bytes".to_owned())?;
+    let (min, max) = (BODY_BYTES_BOUNDS.start(), BODY_BYTES_BOUNDS.end());
+    if BODY_BYTES_BOUNDS.contains(&bytes) { Ok(bytes) } else { Err(format!("is not from {min} to {max}")) }
+}
+
 impl ServeArgs {
     fn server_config(&self) -> ServerConfig {
         let database = &self.database;
@@ -87,6 +110,10 @@ impl ServeArgs {
             login_attempts_per_minute: self.login_attempts_per_minute,
             secret_key_file: self.secret_key_file.clone().unwrap_or(defaults.secret_key_file),
             agent_api_calls_per_minute: self.agent_api_calls_per_minute,
+            address_calls_per_minute: self.address_calls_per_minute,
+            access_token_calls_per_minute: self.access_token_calls_per_minute,
+            trusted_proxies: self.trusted_proxies.clone(),
+            body_bytes_max: self.body_bytes_max,
             v1_device_calls_per_minute: self.v1_device_calls_per_minute,
             v1_account_calls_per_minute: self.v1_account_calls_per_minute,
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),

@@ -4,6 +4,7 @@ use muster_core::token::{Secret, TokenKind};
 use muster_store::devices::Device;
 use muster_store::fleets::Fleet;
 
+use super::rate::Source;
 use crate::app::App;
 use crate::error::{OpError, Result};
 
@@ -17,7 +18,7 @@ pub struct DeviceCaller {
 impl DeviceCaller {
     /// The device that bears `secret`; counts as one of its calls. A device that was
     /// deleted is told so.
-    pub async fn from_token(app: &App, secret: &Secret) -> Result<Self> {
+    pub async fn from_token(app: &App, source: &Source, secret: &Secret) -> Result<Self> {
         let refused = || OpError::Unauthenticated("device_token: is not a valid device token".to_owned());
         let store = app.store.read();
         let Some(token) = store.find_token(TokenKind::Device, secret).await? else {
@@ -26,7 +27,7 @@ impl DeviceCaller {
                 None => Err(refused()),
             };
         };
-        app.agent_calls.check(token.id)?;
+        source.count(&app.agent_calls, &token.id)?;
         let device = match token.device_id {
             Some(id) => store.find_device_by_id(token.account_id, id).await?,
             None => None,

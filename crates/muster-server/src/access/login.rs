@@ -12,7 +12,7 @@ use muster_store::token_list::ListedToken;
 use muster_store::tokens::NewToken;
 use serde_json::json;
 
-use super::rate::attempt_source;
+use super::rate::network_of;
 use super::{PermittedAccount, passwords, refusals};
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
@@ -33,8 +33,8 @@ pub struct Login {
 /// Exchanges a password for an access token. A wrong name and a wrong password are
 /// answered alike.
 pub async fn log_in(app: &App, login: &Login, source_ip: IpAddr) -> Result<(ListedToken, Secret)> {
-    app.login_sources.check(attempt_source(source_ip))?;
-    app.login_names.check(login.user.to_string())?;
+    app.login_sources.check(&network_of(source_ip))?;
+    app.login_names.check(&login.user.to_string())?;
     passwords::check_length(&login.password, "password")?;
     let known = app.store.read().find_login(&login.user).await?;
     let hash = known.as_ref().map(|(_, hash)| hash.clone());
@@ -98,7 +98,7 @@ pub async fn log_out(app: &App, permitted: &PermittedAccount) -> Result<()> {
 /// Changes the caller's own password. Everything else that they have logged in to ends.
 pub async fn change_password(app: &App, permitted: &PermittedAccount, current: &Secret, new: &Secret) -> Result<()> {
     let user = permitted.caller().user();
-    app.login_names.check(user.name.clone())?;
+    app.login_names.check(&user.name)?;
     passwords::check_length(current, "current_password")?;
     passwords::check_new(new, "new_password")?;
     let name = &UserName::parse(user.name.as_str())?;

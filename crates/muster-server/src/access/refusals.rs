@@ -59,7 +59,7 @@ pub async fn note_login(app: &App, account_id: RowId, user: &str, source_ip: IpA
 
 async fn write(app: &App, event: NewAuditEvent, whose: String) {
     let (action, source_ip) = (event.action.name(), event.source_ip.clone());
-    if app.audited_refusals.check(whose).is_err() {
+    if app.audited_refusals.check(&whose).is_err() {
         tracing::info!(action, source_ip, "a refusal that the audit log has no room for");
         return;
     }

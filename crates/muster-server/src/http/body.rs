@@ -4,13 +4,15 @@
 //! and real clients do not always name the content type: so the body is read as
 //! JSON whatever it is called.
 
-use axum::body::Body;
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
 use http_body_util::BodyExt;
 use muster_core::invalid::Invalid;
 use muster_core::limits::BODY_BYTES_MAX;
 use muster_core::wire::Object;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::error::ApiError;
 
@@ -22,29 +24,41 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = read_body(request.into_body()).await?;
+        let bytes = read_body(request).await?;
         let Object(body) = parse_json(&bytes)?;
         Ok(Self(body))
     }
 }
 
-/// Of a body that is too large, so much is read and thrown away: a client that is
-/// still sending would otherwise see its connection break, and not the answer.
-const DRAINED_BYTES_MAX: usize = 16 * BODY_BYTES_MAX;
+/// The largest body that this server takes, as every request carries it.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimit {
+    /// In bytes.
+    pub bytes_max: usize,
+}
+
+/// Of a body that is too large, so many times the limit is read and thrown away: a client
+/// that is still sending would otherwise see its connection break, and not the answer.
+const DRAINED_TIMES_MAX: usize = 16;
+
+/// How long the next piece of a body may be on its way.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The whole of a body, if it keeps to the limit.
-pub async fn read_body(mut body: Body) -> Result<Vec<u8>, ApiError> {
-    let (mut kept, mut received) = (Vec::new(), 0);
-    while received <= DRAINED_BYTES_MAX {
-        let Some(frame) = body.frame().await else { break };
+pub async fn read_body(request: Request) -> Result<Vec<u8>, ApiError> {
+    let limit = request.extensions().get::<BodyLimit>().map_or(BODY_BYTES_MAX, |limit| limit.bytes_max);
+    let (mut body, mut kept, mut received) = (request.into_body(), Vec::new(), 0);
+    while received <= limit.saturating_mul(DRAINED_TIMES_MAX) {
+        let piece = timeout(PIECE_TIMEOUT, body.frame()).await.map_err(|_| ApiError::TooSlow)?;
+        let Some(frame) = piece else { break };
         let frame = frame.map_err(|error| Invalid::new("", format!("the body did not arrive whole: {error}")))?;
         let Some(data) = frame.data_ref() else { continue };
         received += data.len();
-        if received <= BODY_BYTES_MAX {
+        if received <= limit {
             kept.extend_from_slice(data);
         }
     }
-    if received > BODY_BYTES_MAX { Err(ApiError::TooLarge { bytes_max: BODY_BYTES_MAX }) } else { Ok(kept) }
+    if received > limit { Err(ApiError::TooLarge { bytes_max: limit }) } else { Ok(kept) }
 }
 
 /// Reads JSON into `T`; the refusal names the field and what was wrong with it.

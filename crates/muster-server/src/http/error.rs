@@ -17,6 +17,9 @@ use rand::RngExt;
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::body::BodyLimit;
+use super::source::{source_of, tell};
+use crate::access::rate::network_of;
 use crate::app::App;
 use crate::error::{OpError, whole_seconds};
 
@@ -38,6 +41,9 @@ pub enum ApiError {
     /// The path is for WebSockets alone.
     #[error("this path takes WebSockets only: {0}")]
     UpgradeRequired(String),
+    /// The body came too slowly.
+    #[error("the body did not arrive in time")]
+    TooSlow,
     /// The body is larger than the limit.
     #[error("the body is larger than {bytes_max} bytes")]
     TooLarge {
@@ -69,6 +75,7 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UpgradeRequired(_) => StatusCode::UPGRADE_REQUIRED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Op(error) => match error {
                 OpError::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -94,6 +101,7 @@ impl ApiError {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
             Self::UpgradeRequired(_) => "upgrade_required",
+            Self::TooSlow => "body_too_slow",
             Self::TooLarge { .. } => "body_too_large",
             Self::Op(error) => match error {
                 OpError::Invalid(_) => "invalid",
@@ -162,12 +170,24 @@ async fn render_errors(State((app, style)): State<(App, ErrorStyle)>, mut reques
     let id = request_id(&app);
     let what = format!("{} {}", request.method(), request.uri().path());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).await;
+    request.extensions_mut().insert(BodyLimit { bytes_max: app.config.body_bytes_max });
+    let source = source_of(&request, &app.config.trusted_proxies);
+    let admitted = source.as_ref().map_err(|error| OpError::Internal(error.to_string())).and_then(|source| {
+        request.extensions_mut().insert(source.clone());
+        source.count(&app.address_calls, &network_of(source.address()))
+    });
+    let mut response = match admitted {
+        Ok(()) => next.run(request).await,
+        Err(error) => ApiError::from(error).into_response(),
+    };
     if let Some(error) = response.extensions_mut().remove::<Arc<ApiError>>() {
         if let ApiError::Op(OpError::Internal(detail)) = error.as_ref() {
             tracing::error!(request_id = id, what, detail, "a request failed");
         }
         response = rendered(style, &error, &id);
+    }
+    if let Ok(source) = &source {
+        tell(source, &mut response);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);

@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod error;
 pub mod extract;
 pub mod order;
+pub mod source;
 
 pub use body::{ApiBody, read_body};
 pub use cursor::Cursor;

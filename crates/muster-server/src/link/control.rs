@@ -1,11 +1,9 @@
 //! The owner of a control link's socket: reads, writes, keeps time, and does what
 //! the [`Session`] says.
 
-use std::net::SocketAddr;
-
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use axum::extract::{ConnectInfo, State, WebSocketUpgrade};
+use axum::extract::{State, WebSocketUpgrade};
 use axum::response::Response;
 use muster_core::limits::{HANDSHAKE_TIMEOUT, LINK_MESSAGE_BYTES_MAX};
 use muster_link::{Nonce, PROTOCOL_VERSION, ToDevice, ToServer};
@@ -15,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::session::{Effect, Hello, Session, answer, deleted, not_recognised};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::fleet::enrolment::stored_facts;
 use crate::http::ApiError;
@@ -37,7 +36,7 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 )]
 pub async fn open(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
@@ -47,7 +46,7 @@ pub async fn open(
         .max_message_size(LINK_MESSAGE_BYTES_MAX)
         .max_frame_size(LINK_MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        Link { app, socket, device_ip: peer.ip().to_canonical().to_string() }.run().await;
+        Link { app, socket, device_ip: source.address().to_string() }.run().await;
     }))
 }
 

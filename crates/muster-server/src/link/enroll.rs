@@ -1,11 +1,10 @@
 //! `POST /link/v1/enroll`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_link::{EnrollRequest, EnrollResponse};
 
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::fleet::enrolment;
 use crate::http::{ApiBody, ApiError};
@@ -26,8 +25,8 @@ use crate::http::{ApiBody, ApiError};
 )]
 pub async fn enroll(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(request): ApiBody<EnrollRequest>,
 ) -> Result<Json<EnrollResponse>, ApiError> {
-    Ok(Json(enrolment::enroll(&app, &request, peer.ip().to_canonical()).await?))
+    Ok(Json(enrolment::enroll(&app, &request, source.address()).await?))
 }

@@ -24,6 +24,8 @@ pub async fn run(app: crate::app::App) {
     loop {
         period.tick().await;
         flush(&app).await;
+        app.address_calls.forget_idle();
+        app.token_calls.forget_idle();
         app.device_calls.forget_idle();
         app.agent_calls.forget_idle();
         app.account_calls.forget_idle();

@@ -2,11 +2,10 @@
 //! by themselves. Its statuses are its own: 350 for a device that was deleted, and
 //! 301, which is no redirect, for parameters that a device must fetch again.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::identifiers::DeviceIdentifiers;
 use muster_core::invalid::{Invalid, quoted};
@@ -20,6 +19,7 @@ use utoipa::ToSchema;
 use super::Asker;
 use super::wire::{SUCCESS, Success};
 use crate::access::device::DeviceCaller;
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::error::whole_seconds;
 use crate::fleet::registration::{self, Registration};
@@ -113,10 +113,10 @@ struct RegisteredMessage {
 )]
 pub async fn register(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<RegisterDevice>,
 ) -> Result<Json<Registered>, ApiError> {
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let caller = asker.caller(&body.user_token).await?;
     let project = FleetName::parse(body.project_name.as_str());
     let project = project.map_err(|refusal| refusal.within("project_name"))?;
@@ -157,9 +157,10 @@ struct ProjectParametersMessage {
 )]
 pub async fn parameters(
     State(app): State<App>,
+    source: Source,
     ApiBody(body): ApiBody<GetProjectParameters>,
 ) -> Result<Json<ProjectParameters>, ApiError> {
-    let caller = DeviceCaller::from_token(&app, &body.device_token).await?;
+    let caller = DeviceCaller::from_token(&app, &source, &body.device_token).await?;
     let heartbeat: Duration = status::heartbeat(&app, &caller).await?;
     Ok(Json(ProjectParameters { message: ProjectParametersMessage { status_timeout: whole_seconds(heartbeat) } }))
 }
@@ -228,10 +229,10 @@ fn bytes(megabytes: Option<f64>) -> Option<i64> {
 )]
 pub async fn status(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<DeviceStatus>,
 ) -> Result<Json<Success>, ApiError> {
-    let caller = DeviceCaller::from_token(&app, &body.device_token).await?;
-    status::keep(&app, &caller, body.metrics()?, peer.ip().to_canonical().to_string())?;
+    let caller = DeviceCaller::from_token(&app, &source, &body.device_token).await?;
+    status::keep(&app, &caller, body.metrics()?, source.address().to_string())?;
     Ok(Json(SUCCESS))
 }

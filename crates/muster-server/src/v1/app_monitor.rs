@@ -1,9 +1,7 @@
 //! `POST /v1/send_app_monitor` and `GET /v1/app_monitor_details`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::token::Secret;
 use muster_store::monitor::AppRecord;
@@ -13,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Asker;
 use super::wire::{ErrorV1, SUCCESS, Success};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::http::{ApiBody, ApiError};
 use crate::telemetry::monitor::{self, SentValue, ValueFields};
@@ -51,10 +50,10 @@ const FIELDS: ValueFields = ValueFields { name: "app_parameter_name", value: "ap
 )]
 pub async fn send(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<SendAppMonitor>,
 ) -> Result<Json<Success>, ApiError> {
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let operation = Operation::SendAppMonitor;
     let (permitted, device) = asker.caller_and_device(operation, &body.user_token, &body.device_token).await?;
     let sent = body.app_parameters.into_iter();
@@ -109,10 +108,10 @@ impl From<AppRecord> for AppMonitorRecord {
 )]
 pub async fn details(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<GetAppMonitorDetails>,
 ) -> Result<Json<AppMonitorDetails>, ApiError> {
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let operation = Operation::GetAppMonitorDetails;
     let (_, device) = asker.caller_and_device(operation, &body.user_token, &body.device_token).await?;
     let records = monitor::last(&app, &device, body.project_name.as_deref()).await?;

@@ -1,10 +1,8 @@
 //! `POST /v2/deploy_update`, which belongs to API v1 in spite of its path, and the
 //! older `POST /v1/deploy_update`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::token::Secret;
 use muster_core::wire::object;
@@ -13,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Asker;
 use super::wire::{CREATED, DeviceFilterV1, ErrorV1, Success};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::deploy::deployments;
 use crate::http::order::{Configuration, FlowFields};
@@ -56,10 +55,10 @@ const FLOW_FIELDS: FlowFields = FlowFields {
 )]
 pub async fn deploy(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<DeployUpdate>,
 ) -> Result<Json<Success>, ApiError> {
-    body.deploy(&app, peer, Operation::DeployUpdate).await
+    body.deploy(&app, source, Operation::DeployUpdate).await
 }
 
 /// Deploy an update flow, the older way.
@@ -74,15 +73,15 @@ pub async fn deploy(
 )]
 pub async fn deploy_the_older_way(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<DeployUpdate>,
 ) -> Result<Json<Success>, ApiError> {
-    body.deploy(&app, peer, Operation::DeployUpdateV1).await
+    body.deploy(&app, source, Operation::DeployUpdateV1).await
 }
 
 impl DeployUpdate {
-    async fn deploy(self, app: &App, peer: SocketAddr, operation: Operation) -> Result<Json<Success>, ApiError> {
-        let asker = Asker::new(app, peer);
+    async fn deploy(self, app: &App, source: Source, operation: Operation) -> Result<Json<Success>, ApiError> {
+        let asker = Asker::new(app, source);
         let (permitted, filter) = asker.caller_and_filter(operation, &self.user_token, self.device_filter).await?;
         let order = self.deployment_configuration.order(self.flow_id.as_deref(), FLOW_FIELDS, filter)?;
         deployments::create(app, &permitted, &order).await?;

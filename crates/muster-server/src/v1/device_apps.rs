@@ -1,9 +1,7 @@
 //! `DELETE /v1/device_apps`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::names::AppName;
 use muster_core::token::Secret;
@@ -13,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Asker;
 use super::wire::{DeviceFilterV1, ErrorV1, SUCCESS, Success};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::fleet::apps;
 use crate::http::{ApiBody, ApiError};
@@ -44,11 +43,11 @@ pub struct DeleteDeviceApps {
 )]
 pub async fn delete(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<DeleteDeviceApps>,
 ) -> Result<Json<Success>, ApiError> {
     let name = AppName::parse(body.app_name).map_err(|refusal| refusal.within("app_name"))?;
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let operation = Operation::DeleteDeviceApps;
     let (permitted, filter) = asker.caller_and_filter(operation, &body.user_token, body.device_filter).await?;
     apps::remove(&app, &permitted, &name, &filter).await?;

@@ -1,9 +1,7 @@
 //! `GET /v1/get_device_state` and `GET /v1/get_devices_state`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::ids::DeviceUuid;
@@ -18,6 +16,7 @@ use super::Asker;
 use super::devices_details::{Listing, limit, uuid_offset};
 use super::wire::ErrorV1;
 use crate::access::Caller;
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::error::OpError;
 use crate::http::{ApiBody, ApiError};
@@ -81,10 +80,10 @@ struct DeviceStateMessage {
 )]
 pub async fn one(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<GetDeviceState>,
 ) -> Result<Json<DeviceState>, ApiError> {
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let device = match (&body.device_token, &body.device_id) {
         (Some(token), _) => asker.caller_and_device(Operation::GetDeviceState, &body.user_token, token).await?.1,
         (None, Some(id)) => {
@@ -160,10 +159,10 @@ struct DevicesStateItem {
 )]
 pub async fn many(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<GetDevicesState>,
 ) -> Result<Json<DevicesState>, ApiError> {
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let caller = asker.caller(&body.user_token).await?;
     let listing = Listing {
         operation: Operation::GetDevicesState,

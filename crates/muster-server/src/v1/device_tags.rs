@@ -1,9 +1,7 @@
 //! `DELETE /v1/device_tags`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::names::TagName;
 use muster_core::token::Secret;
@@ -13,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Asker;
 use super::wire::{DeviceFilterV1, ErrorV1, SUCCESS, Success};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::fleet::tags;
 use crate::http::{ApiBody, ApiError};
@@ -44,11 +43,11 @@ pub struct DeleteDeviceTags {
 )]
 pub async fn delete(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<DeleteDeviceTags>,
 ) -> Result<Json<Success>, ApiError> {
     let tag = TagName::parse(body.tag_name).map_err(|refusal| refusal.within("tag_name"))?;
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let operation = Operation::DeleteDeviceTags;
     let (permitted, filter) = asker.caller_and_filter(operation, &body.user_token, body.device_filter).await?;
     tags::untag(&app, &permitted, &tag, &filter).await?;

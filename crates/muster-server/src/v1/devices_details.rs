@@ -1,9 +1,7 @@
 //! `GET` and `POST /v1/devices_details`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::filter::DeviceFilter;
 use muster_core::ids::{DeviceUuid, RowId};
@@ -21,6 +19,7 @@ use utoipa::ToSchema;
 use super::Asker;
 use super::wire::{DeviceV1, ErrorV1, SUCCESS, Success};
 use crate::access::Caller;
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::error::{OpError, Result};
 use crate::fleet::devices;
@@ -67,10 +66,10 @@ pub struct DevicesDetails {
 )]
 pub async fn get(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<GetDevicesDetails>,
 ) -> Result<Json<DevicesDetails>, ApiError> {
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let store = app.store.read();
     let operation = Operation::GetDevicesDetails;
     let (page, more) = match &body.device_token {
@@ -233,12 +232,12 @@ pub struct ChangeDevicesDetails {
 )]
 pub async fn change(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<ChangeDevicesDetails>,
 ) -> Result<Json<Success>, ApiError> {
     let (user_token, device_token) = (body.user_token.clone(), body.device_token.clone());
     let changes = body.changes()?;
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let operation = Operation::ChangeDevicesDetails;
     let (permitted, device) = asker.caller_and_device(operation, &user_token, &device_token).await?;
     let (fields, changes): (Vec<&str>, Vec<DeviceChange>) = changes.into_iter().unzip();

@@ -11,8 +11,6 @@ pub mod devices_details;
 pub mod update_trigger;
 pub mod wire;
 
-use std::net::{IpAddr, SocketAddr};
-
 use muster_core::access::Operation;
 use muster_core::filter::DeviceFilter;
 use muster_core::invalid::Invalid;
@@ -20,6 +18,7 @@ use muster_core::names::FleetName;
 use muster_core::token::{Secret, TokenKind};
 use muster_store::devices::Device;
 
+use crate::access::rate::Source;
 use crate::access::{Caller, Permitted};
 use crate::app::App;
 use crate::error::{OpError, Result};
@@ -27,18 +26,18 @@ use crate::error::{OpError, Result};
 /// Who asks: the address, until a token has said more.
 pub(crate) struct Asker<'a> {
     app: &'a App,
-    source_ip: IpAddr,
+    source: Source,
 }
 
 impl<'a> Asker<'a> {
-    pub(crate) fn new(app: &'a App, peer: SocketAddr) -> Self {
-        Self { app, source_ip: peer.ip().to_canonical() }
+    pub(crate) fn new(app: &'a App, source: Source) -> Self {
+        Self { app, source }
     }
 
     /// The caller who bears an account token; counts as one call.
     pub(crate) async fn caller(&self, user_token: &Secret) -> Result<Caller> {
-        let caller = Caller::from_token(&self.app.store, TokenKind::User, user_token, self.source_ip).await?;
-        self.app.account_calls.check(caller.token_id())?;
+        let caller = Caller::from_token(&self.app.store, TokenKind::User, user_token, self.source.address()).await?;
+        self.source.count(&self.app.account_calls, &caller.token_id())?;
         Ok(caller)
     }
 
@@ -54,7 +53,7 @@ impl<'a> Asker<'a> {
         let store = self.app.store.read();
         let token = store.find_token(TokenKind::Device, device_token).await?;
         let token = token.filter(|token| token.account_id == caller.account_id()).ok_or_else(refused)?;
-        self.app.device_calls.check(token.id)?;
+        self.source.count(&self.app.device_calls, &token.id)?;
         let device = match token.device_id {
             Some(id) => store.find_device_by_id(caller.account_id(), id).await?,
             None => None,

@@ -1,9 +1,7 @@
 //! `POST /v1/set_update_trigger`.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::patch::DeviceChange;
 use muster_core::token::Secret;
@@ -12,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::Asker;
 use super::wire::{ErrorV1, SUCCESS, Success};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::fleet::devices;
 use crate::http::{ApiBody, ApiError};
@@ -39,10 +38,10 @@ pub struct SetUpdateTrigger {
 )]
 pub async fn set(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<SetUpdateTrigger>,
 ) -> Result<Json<Success>, ApiError> {
-    let asker = Asker::new(&app, peer);
+    let asker = Asker::new(&app, source);
     let operation = Operation::SetUpdateTrigger;
     let (permitted, device) = asker.caller_and_device(operation, &body.user_token, &body.device_token).await?;
     let change = [DeviceChange::UpdateTrigger(body.trigger_set)];

@@ -154,7 +154,7 @@ impl<S: Send + Sync> FromRequest<S> for PatchBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        Ok(parse_json(&read_body(request.into_body()).await?)?)
+        Ok(parse_json(&read_body(request).await?)?)
     }
 }
 

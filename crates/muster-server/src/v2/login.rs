@@ -1,9 +1,7 @@
 //! Logging in and out, and what concerns the caller alone. The calls are Muster's own.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use muster_core::access::Operation;
 use muster_core::invalid::Invalid;
@@ -17,6 +15,7 @@ use super::Bearer;
 use super::tokens::{MadeTokenV2, TokenV2};
 use super::wire::{Error, life, permission_names};
 use crate::access::login::{self, Login, OwnFleet};
+use crate::access::rate::Source;
 use crate::app::App;
 use crate::http::{ApiBody, ApiError};
 
@@ -59,10 +58,10 @@ impl LoginBody {
 )]
 pub async fn log_in(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    source: Source,
     ApiBody(body): ApiBody<LoginBody>,
 ) -> Result<(StatusCode, Json<MadeTokenV2>), ApiError> {
-    let made = login::log_in(&app, &body.check()?, peer.ip().to_canonical()).await?;
+    let made = login::log_in(&app, &body.check()?, source.address()).await?;
     Ok((StatusCode::CREATED, Json(MadeTokenV2::new(made))))
 }
 

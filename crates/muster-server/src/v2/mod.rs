@@ -28,14 +28,13 @@ pub mod update_flows;
 pub mod users;
 pub mod wire;
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use muster_core::access::Operation;
 use muster_core::token::{Secret, TokenKind};
 
+use crate::access::rate::Source;
 use crate::access::{Caller, Permitted, PermittedAccount, refusals};
 use crate::app::App;
 use crate::error::OpError;
@@ -79,13 +78,12 @@ impl FromRequestParts<App> for Bearer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let ConnectInfo(peer) = ConnectInfo::<SocketAddr>::from_request_parts(parts, app)
-            .await
-            .map_err(|error| OpError::Internal(error.to_string()))?;
+        let source = Source::from_request_parts(parts, app).await?;
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let secret = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| is_bearer(scheme));
         let secret = Secret::received(secret.map_or("", |(_, token)| token.trim()));
-        let caller = Caller::from_token(&app.store, TokenKind::Access, &secret, peer.ip().to_canonical()).await?;
+        let caller = Caller::from_token(&app.store, TokenKind::Access, &secret, source.address()).await?;
+        source.count(&app.token_calls, &caller.token_id())?;
         Ok(Self { caller, app: app.clone() })
     }
 }

@@ -34,7 +34,7 @@ impl<S: Send + Sync> FromRequest<S> for YamlBody {
         if !YAML_TYPES.contains(&essence.as_str()) {
             return Err(ApiError::UnsupportedMediaType("Content-Type must be application/yaml".to_owned()));
         }
-        let bytes = read_body(request.into_body()).await?;
+        let bytes = read_body(request).await?;
         let text = String::from_utf8(bytes);
         Ok(Self(text.map_err(|error| Invalid::new("", format!("the document is not UTF-8: {error}")))?))
     }

@@ -44,6 +44,8 @@ impl TestApp {
         let data = tempfile::Builder::new().prefix("muster-server").tempdir().unwrap();
         let mut config = ServerConfig {
             database: database.location().clone(),
+            address_calls_per_minute: PLENTY,
+            access_token_calls_per_minute: PLENTY,
             v1_device_calls_per_minute: PLENTY,
             v1_account_calls_per_minute: PLENTY,
             login_attempts_per_minute: PLENTY,

@@ -8,7 +8,8 @@ mod m0001_first_tables;
 mod m0002_catalogues;
 mod m0003_people;
 mod m0004_device_deletion;
-mod m0004b_agent_api;
+mod m0005_agent_api;
+mod m0006_device_lists;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -21,7 +22,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_catalogues::Migration),
             Box::new(m0003_people::Migration),
             Box::new(m0004_device_deletion::Migration),
-            Box::new(m0004b_agent_api::Migration),
+            Box::new(m0005_agent_api::Migration),
+            Box::new(m0006_device_lists::Migration),
         ]
     }
 }

@@ -49,3 +49,4 @@ mod tags;
 mod targets;
 mod tokens;
 mod verdicts;
+mod walks;

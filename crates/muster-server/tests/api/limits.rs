@@ -1,0 +1,209 @@
+//! `docs/limits.md`, made from the limits themselves, and what a caller is told of theirs.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use muster_core::limits as l;
+use muster_server::{ServerConfig, config as c};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::app::TestApp;
+use crate::caller::answer;
+use crate::openapi::assert_published;
+
+on_both_engines!(
+    with: super::few_calls;
+    every_answer_tells_what_is_left,
+    an_address_has_a_limit_of_its_own,
+    only_a_trusted_proxy_names_the_sender,
+    a_body_has_a_limit,
+);
+
+fn few_calls(config: &mut ServerConfig) {
+    config.address_calls_per_minute = NonZeroU32::new(5).unwrap();
+    config.access_token_calls_per_minute = NonZeroU32::new(3).unwrap();
+    config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    config.body_bytes_max = 2 * l::BODY_BYTES_MAX;
+}
+
+/// A call of the viewer's, that the trusted proxy forwards for that address.
+async fn forwarded(app: &TestApp, address: &str) -> crate::caller::Answer {
+    answer(app.viewer().request(Method::GET, "devices").header("x-forwarded-for", address)).await
+}
+
+async fn every_answer_tells_what_is_left(app: &TestApp) {
+    for left in [2, 1, 0] {
+        let told = forwarded(app, "192.0.2.1").await;
+        assert_eq!(told.status, 200);
+        assert_eq!(told.header("ratelimit-policy"), r#""address";q=5;w=60, "access-token";q=3;w=60"#);
+        let (by_address, resets) = (left + 2, (3 - left) * 20);
+        let expected =
+            format!(r#""address";r={by_address};t={}, "access-token";r={left};t={resets}"#, (5 - by_address) * 12);
+        assert_eq!(told.header("ratelimit"), expected);
+    }
+    let refused = forwarded(app, "192.0.2.1").await;
+    assert_eq!(refused.v2_error().1, "rate_limited");
+    assert_eq!(refused.header("ratelimit"), r#""address";r=1;t=48, "access-token";r=0;t=60"#);
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 20);
+}
+
+async fn an_address_has_a_limit_of_its_own(app: &TestApp) {
+    let call =
+        async |body: serde_json::Value| answer(app.anon().bare(Method::GET, "/v1/get_devices_state").json(&body)).await;
+    for _ in 0..5 {
+        // A wrong token is a call like any other.
+        assert_eq!(call(json!({ "user_token": "wrong" })).await.status, 400);
+    }
+    assert_eq!(call(json!({ "user_token": "wrong" })).await.ok(429), json!({}));
+    let right = json!({ "user_token": app.viewer().keys.user });
+    assert_eq!(call(right).await.ok(429), json!({}), "whatever it bears");
+    assert_eq!(forwarded(app, "192.0.2.1").await.status, 200, "another address");
+}
+
+async fn only_a_trusted_proxy_names_the_sender(app: &TestApp) {
+    for address in ["198.51.100.1, 192.0.2.9", "198.51.100.2, 192.0.2.9", "192.0.2.9"] {
+        assert_eq!(forwarded(app, address).await.status, 200);
+    }
+    let fourth = forwarded(app, "192.0.2.9").await;
+    assert_eq!(fourth.header("ratelimit"), r#""address";r=1;t=48, "access-token";r=0;t=60"#);
+}
+
+async fn a_body_has_a_limit(app: &TestApp) {
+    let size = |bytes: usize| json!({ "name": "x".repeat(bytes) });
+    let refusal = app.admin().post("groups", &size(l::BODY_BYTES_MAX)).await.refused(400);
+    assert!(refusal.contains("is too long"), "{refusal}");
+    let refusal = app.admin().post("groups", &size(2 * l::BODY_BYTES_MAX)).await.refused(413);
+    assert_eq!(refusal, "the body is larger than 2097152 bytes");
+}
+
+#[test]
+fn the_published_limits_are_current() {
+    let mut page = HEAD.to_owned();
+    for (title, rows) in sections() {
+        page += &format!("\n## {title}\n\n| what | limit |\n|---|---|\n");
+        for (what, limit) in rows {
+            page += &format!("| {what} | {limit} |\n");
+        }
+    }
+    assert_published("limits.md", &page);
+}
+
+const HEAD: &str = "\
+# Limits
+
+Everything has a limit. What an operator may set is in [the server's
+settings](operating/server.md#settings), with the defaults that stand here; names and
+pages are a part of the APIs, so those limits are the same on every server. This page is
+made from the program.
+
+Every answer tells its caller what is left of the limits that it was counted against, in
+the headers `RateLimit-Policy` and `RateLimit` (an IETF draft): `\"access-token\";r=2990;t=1`
+means 2990 more calls at once, and all of the quota again in a second. One call too many is
+answered with 429 and `Retry-After`.
+
+A name holds no control characters and is not blank; any other letter is good, spaces
+included. A project key is a lower-case letter, then lower-case letters and digits. A
+description may hold line breaks and tabs.
+";
+
+type Rows = Vec<(&'static str, String)>;
+
+fn sections() -> [(&'static str, Rows); 6] {
+    let defaults = ServerConfig::new("data".into(), None, ([127, 0, 0, 1], 0).into());
+    [
+        ("Calls a minute", calls(&defaults)),
+        ("Names and texts, in characters", names()),
+        ("Pages and lists", pages()),
+        ("Bodies and documents", bodies(&defaults)),
+        ("Time", times()),
+        ("People and secrets", people()),
+    ]
+}
+
+fn calls(defaults: &ServerConfig) -> Rows {
+    vec![
+        ("each address, whatever it asks (an IPv6 /64 is one)", defaults.address_calls_per_minute.to_string()),
+        ("each access token, API v2", defaults.access_token_calls_per_minute.to_string()),
+        ("each account token, API v1", defaults.v1_account_calls_per_minute.to_string()),
+        ("each device token, API v1", defaults.v1_device_calls_per_minute.to_string()),
+        ("each device token, Agent API", defaults.agent_api_calls_per_minute.to_string()),
+        ("attempts to log in, each address and each user name", c::LOGIN_ATTEMPTS_PER_MINUTE.to_string()),
+    ]
+}
+
+fn names() -> Rows {
+    vec![
+        ("name of a device, group, tag, app, flow, fleet, filter, role or user", l::NAME_CHARS_MAX.to_string()),
+        ("project key", format!("2 to {}", l::PROJECT_KEY_CHARS_MAX)),
+        ("version", l::VERSION_CHARS_MAX.to_string()),
+        ("description, comment, postal address", l::TEXT_CHARS_MAX.to_string()),
+        ("value of an update parameter", l::INPUT_VALUE_CHARS_MAX.to_string()),
+        ("address of a registry", l::URL_CHARS_MAX.to_string()),
+    ]
+}
+
+fn pages() -> Rows {
+    vec![
+        ("page of API v2", format!("1 to {}, by default {}", l::V2_PAGE_MAX, l::V2_PAGE_DEFAULT)),
+        ("page of API v1", format!("1 to {}, by default {}", l::V1_PAGE_MAX, l::V1_PAGE_DEFAULT)),
+        ("tags that the device list shows of one device", l::LISTED_TAGS_MAX.to_string()),
+        ("updates that are shown of one device", l::SHOWN_UPDATES_MAX.to_string()),
+        ("port tunnels that the list shows", l::LISTED_TUNNELS_MAX.to_string()),
+        ("values of the data monitor that are kept of each parameter and device", l::MONITOR_RECORDS_MAX.to_string()),
+    ]
+}
+
+fn bodies(defaults: &ServerConfig) -> Rows {
+    vec![
+        ("body of a request, bytes", defaults.body_bytes_max.to_string()),
+        ("groups, and filters, in one device filter", l::FILTER_ITEMS_MAX.to_string()),
+        ("operations in one PATCH, and tags or apps in one operation", l::PATCH_ITEMS_MAX.to_string()),
+        ("tags and apps in all of one PATCH", l::PATCH_ITEMS_TOTAL_MAX.to_string()),
+        ("flows in one document", l::FLOWS_MAX.to_string()),
+        ("steps in one flow", l::FLOW_STEPS_MAX.to_string()),
+        ("update parameters of one document", l::FLOW_INPUTS_MAX.to_string()),
+        ("values in one call to the data monitor", l::MONITOR_VALUES_MAX.to_string()),
+        ("kept of each output of a step, bytes", l::STEP_OUTPUT_BYTES_MAX.to_string()),
+        ("message on the control link, bytes", l::LINK_MESSAGE_BYTES_MAX.to_string()),
+    ]
+}
+
+fn times() -> Rows {
+    vec![
+        ("heartbeat of a fleet", span(l::HEARTBEAT_MIN, l::HEARTBEAT_MAX, l::HEARTBEAT_DEFAULT)),
+        ("heartbeats missed before a device is offline", l::HEARTBEATS_MISSED_MAX.to_string()),
+        ("a step", format!("{} by default, at most {}", human(l::STEP_TIMEOUT_DEFAULT), human(l::STEP_TIMEOUT_MAX))),
+        ("a device pending in a deployment, by default", human(l::PENDING_DEADLINE)),
+        ("an abort unconfirmed", human(l::ABORT_DEADLINE)),
+        ("a handshake on the control link", human(l::HANDSHAKE_TIMEOUT)),
+        ("a device's answer to a port tunnel", human(l::TUNNEL_ANSWER_TIMEOUT)),
+        (
+            "a port tunnel",
+            format!("{} by default, at most {}", human(l::TUNNEL_LIFETIME_DEFAULT), human(l::TUNNEL_LIFETIME_MAX)),
+        ),
+    ]
+}
+
+fn people() -> Rows {
+    vec![
+        ("password, characters", format!("{} to {}", l::PASSWORD_CHARS_MIN, l::PASSWORD_CHARS_MAX)),
+        ("a login", format!("{} by default, at most {}", human(l::LOGIN_DEFAULT), human(l::LOGIN_MAX))),
+        ("a token that ends by itself", format!("at most {}", human(l::TOKEN_LIFE_MAX))),
+        ("fleets in the scope of a token", l::SCOPE_FLEETS_MAX.to_string()),
+        ("roles of one user", l::USER_ROLES_MAX.to_string()),
+        ("devices of one pairing token, where it is limited", format!("at most {}", l::PAIRING_USES_MAX)),
+        ("secret of a registry, bytes", l::REGISTRY_SECRET_BYTES_MAX.to_string()),
+    ]
+}
+
+fn span(min: Duration, max: Duration, default: Duration) -> String {
+    format!("{} to {}, by default {}", human(min), human(max), human(default))
+}
+
+fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [("days", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+    let (name, size) = units.into_iter().find(|(_, size)| seconds >= 2 * size || seconds == *size).unwrap_or(("s", 1));
+    format!("{} {name}", seconds / size)
+}
