@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
-use muster_store::{Store, StoreError};
+use muster_store::Store;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
@@ -51,10 +51,7 @@ impl Vault {
             None => {
                 let sealed = vault.seal(CHECK.0, CHECK.1, rng)?;
                 let sealed = sealed.as_str();
-                store
-                    .write(|tx| async move { tx.ensure_sealing_check(sealed).await })
-                    .await
-                    .map_err(StoreError::from)?
+                store.write(|tx| async move { tx.ensure_sealing_check(sealed).await }).await?
             }
         };
         match vault.open_sealed(&check, CHECK.1) {

@@ -61,7 +61,7 @@ pub(super) fn name(document: &mut Value) {
             if let Some(Value::Object(properties)) = map.get_mut("properties") {
                 for (field, schema) in properties {
                     if let Some(kind) = kind_of(field) {
-                        describe(Some(schema), kind);
+                        describe(schema, kind);
                     }
                 }
             }
@@ -79,14 +79,14 @@ fn parameter(map: &mut Map<String, Value>) {
     } else if map.get("schema").is_some_and(|schema| schema["type"] == "boolean") {
         // A query holds texts only, and clients write a boolean in more than one way.
         map.insert("schema".to_owned(), json!({ "type": ["boolean", "string"], "pattern": FLAG }));
-    } else if let Some(kind) = kind_of(&named) {
-        describe(map.get_mut("schema"), kind);
+    } else if let (Some(kind), Some(schema)) = (kind_of(&named), map.get_mut("schema")) {
+        describe(schema, kind);
     }
 }
 
 /// Adds to the schema of a text what is known of it, where it does not say so itself.
-fn describe(schema: Option<&mut Value>, kind: &Kind) {
-    let Some(Value::Object(schema)) = schema else { return };
+fn describe(schema: &mut Value, kind: &Kind) {
+    let Value::Object(schema) = schema else { return };
     let is_text = match schema.get("type") {
         Some(Value::Array(types)) => types.contains(&json!("string")),
         Some(name) => name == "string",

@@ -25,14 +25,14 @@ pub async fn receive<B: AsRef<[u8]>, E: From<OpError>>(
     app: &App,
     mut pieces: impl Stream<Item = Result<B, E>> + Unpin,
 ) -> Result<Incoming<'_>, E> {
-    let mut incoming = app.files.begin(app.store.reserve_id()).await.map_err(on_disk)?;
+    let mut incoming = app.files.begin(app.store.reserve_id()).await.map_err(|error| on_disk(&error))?;
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
         let piece = piece.as_ref();
         if incoming.size() + piece.len() > DEVICE_FILE_BYTES_MAX {
             return Err(OpError::TooLarge { field: "file", bytes_max: DEVICE_FILE_BYTES_MAX }.into());
         }
-        incoming.write(piece).await.map_err(on_disk)?;
+        incoming.write(piece).await.map_err(|error| on_disk(&error))?;
     }
     Ok(incoming)
 }
@@ -41,7 +41,7 @@ pub async fn receive<B: AsRef<[u8]>, E: From<OpError>>(
 /// when there are more than [`DEVICE_FILES_MAX`]. Like keepalives it leaves no trace in
 /// the audit log.
 pub async fn keep(app: &App, device: &Device, name: FileName, mut incoming: Incoming<'_>) -> Result<()> {
-    incoming.publish().await.map_err(on_disk)?;
+    incoming.publish().await.map_err(|error| on_disk(&error))?;
     let size = i64::try_from(incoming.size()).unwrap_or(i64::MAX);
     let new = &NewDeviceFile { id: incoming.id(), device_id: device.id, name, size };
     let work = app.store.write(|tx| async move {
@@ -68,7 +68,7 @@ fn gone() -> OpError {
     Invalid::new("device_token", "its device was deleted or moved meanwhile").into()
 }
 
-fn on_disk(error: io::Error) -> OpError {
+fn on_disk(error: &io::Error) -> OpError {
     OpError::Internal(format!("a device file: {error}"))
 }
 
@@ -97,10 +97,10 @@ pub async fn open(app: &App, permitted: &Permitted, uuid: &str, name: &str) -> R
             return match content {
                 Ok(content) => told(app, permitted, &device, now, content).await,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(elsewhere(&now)),
-                Err(error) => Err(on_disk(error)),
+                Err(error) => Err(on_disk(&error)),
             };
         }
-        content => content.map_err(on_disk)?,
+        content => content.map_err(|error| on_disk(&error))?,
     };
     told(app, permitted, &device, file, content).await
 }
@@ -158,7 +158,7 @@ pub async fn run(app: App) {
 /// that were deleted.
 pub async fn sweep(app: &App) -> Result<()> {
     for shard in FileStore::shards() {
-        let listed = app.files.listed(shard).await.map_err(on_disk)?;
+        let listed = app.files.listed(shard).await.map_err(|error| on_disk(&error))?;
         for batch in listed.chunks(SWEEP_BATCH) {
             // In this order: what is not claimed any more has its row by now, if ever.
             let claimed = app.files.claimed(batch);
