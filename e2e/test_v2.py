@@ -1,6 +1,7 @@
 """API v2, call by call and body by body."""
 
 import itertools
+import re
 
 import pytest
 import requests
@@ -247,11 +248,15 @@ def test_moving_within_the_fleet_changes_the_group(world, group):
 # --- Groups and apps ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/groups", "/apps"])
-def test_names_are_created_once(world, path):
+@pytest.mark.parametrize(
+    "path, more", [("/groups", {"device_count": 0}), ("/apps", {"device_count": 0, "version_count": 0})]
+)
+def test_names_are_created_once(world, path, more):
     name = fresh("Named")
     answer = world.v2.post(path, {"name": name})
-    assert (answer.status_code, answer.json()) == (201, {"name": name})
+    body = answer.json()
+    assert (answer.status_code, body) == (201, {"name": name, "created_time": body["created_time"], **more})
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", body["created_time"])
     again = world.v2.post(path, {"name": name})
     assert 400 <= again.status_code < 500 and name in again.json()["message"]
     assert world.v2.post(path, {"name": name.lower()}).status_code == 201, "names are case sensitive"

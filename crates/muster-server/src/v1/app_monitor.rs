@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use muster_core::access::Operation;
 use muster_core::token::Secret;
+use muster_core::wire::objects;
 use muster_store::monitor::AppRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub struct SendAppMonitor {
     user_token: Secret,
     #[schema(value_type = String)]
     device_token: Secret,
+    #[serde(deserialize_with = "objects")]
     app_parameters: Vec<AppParameterValue>,
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use muster_core::access::Operation;
 use muster_core::names::ParameterName;
+use muster_core::wire::objects;
 use muster_store::monitor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +22,7 @@ use crate::telemetry::monitor::{self as operations, SentValue, ValueFields};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MonitorBody {
+    #[serde(deserialize_with = "objects")]
     app_parameters: Vec<MonitorValue>,
 }
 

@@ -8,6 +8,7 @@ use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::{SCOPE_FLEETS_MAX, TOKEN_LIFE_MAX};
 use muster_core::names::{ProjectKey, Text, UserName};
 use muster_core::token::{Secret, TokenKind};
+use muster_core::wire::optional_object;
 use muster_store::token_list::ListedToken;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,11 +25,10 @@ use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 pub struct TokenScope {
     /// The keys of the only fleets that it reaches; null for all.
     #[serde(default)]
-    #[schema(required = true)]
     fleets: Option<Vec<String>>,
     /// The only permissions that it has; null for all.
     #[serde(default)]
-    #[schema(required = true, example = json!(["deploy"]))]
+    #[schema(example = json!(["deploy"]))]
     permissions: Option<Vec<String>>,
 }
 
@@ -109,6 +109,7 @@ pub struct NewTokenBody {
     #[schema(minimum = 1, maximum = 316_224_000)]
     expires_in_seconds: Option<u64>,
     /// By default it may do whatever its user may.
+    #[serde(default, deserialize_with = "optional_object")]
     scope: Option<TokenScope>,
 }
 

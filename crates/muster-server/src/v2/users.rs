@@ -8,6 +8,7 @@ use muster_core::invalid::Invalid;
 use muster_core::limits::USER_ROLES_MAX;
 use muster_core::names::{ProjectKey, RoleName, UserName};
 use muster_core::token::Secret;
+use muster_core::wire::optional_objects;
 use muster_store::users::ListedUser;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -70,6 +71,7 @@ pub struct NewUserBody {
     #[schema(value_type = Option<String>)]
     password: Option<Secret>,
     /// By default none.
+    #[serde(default, deserialize_with = "optional_objects")]
     roles: Option<Vec<UserRole>>,
 }
 
@@ -82,6 +84,7 @@ pub struct UserChangeBody {
     #[schema(value_type = Option<String>)]
     password: Option<Secret>,
     /// All of the user's roles.
+    #[serde(default, deserialize_with = "optional_objects")]
     roles: Option<Vec<UserRole>>,
 }
 

@@ -192,6 +192,7 @@ async fn refuses_a_wrong_order(app: &TestApp) {
         (with("scope", json!({ "fleets": ["x!"] })), "scope.fleets[0]: \"x!\" is not a project key"),
         (with("scope", json!({ "permissions": ["fly"] })), "scope.permissions[0]: \"fly\" is no permission; those are"),
         (with("scope", json!({ "groups": [] })), "scope.groups: unknown field"),
+        (with("scope", json!([null, null])), "scope: invalid type: sequence, expected an object"),
         (with("more", json!(1)), "more: unknown field"),
     ] {
         let refusal = app.admin().post(PATH, &body).await.refused(400);
