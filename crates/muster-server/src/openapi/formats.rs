@@ -23,8 +23,8 @@ impl Kind {
     }
 }
 
-/// What [`muster_core::names`] takes for a name: something, and nothing that cannot be seen.
-const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
+/// What [`muster_core::names`] takes for a name: more than white space, and no control character.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u001f\u007f-\u009f \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000-\u001f\u007f-\u009f]*$";
 const TEXT: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
 
 const FLAG: &str = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[01])?$";
