@@ -322,7 +322,7 @@ operations! {
     GetPairingToken, "GET" "/api/v2/{project_key}/pairing-tokens/{token_id}", AccessToken, Fleet(RegisterAndMoveDevices);
     /// Revoke a pairing token.
     RevokePairingToken, "DELETE" "/api/v2/{project_key}/pairing-tokens/{token_id}", AccessToken, Fleet(RegisterAndMoveDevices);
-    /// Make a successor of a pairing token; both work for now.
+    /// Make a successor of a pairing token; both work until the rotation ends.
     RotatePairingToken, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/rotate", AccessToken, Fleet(RegisterAndMoveDevices);
     /// End a rotation: the old pairing token is revoked.
     CompletePairingTokenRotation, "POST" "/api/v2/{project_key}/pairing-tokens/{token_id}/complete-rotation", AccessToken, Fleet(RegisterAndMoveDevices);

@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the handlers themselves, and the page that shows it.
 
+mod credentials;
 pub mod examples;
 mod formats;
 pub mod page;
@@ -11,11 +12,13 @@ use serde_json::{Value, json};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
 
-/// Adds to the operations what belongs to the document as a whole, the formats of
+/// Adds to the operations what belongs to the document as a whole, what all of a
+/// credential answer alike, the formats of
 /// the words that many calls share, and an example of every operation.
 pub fn document(operations: OpenApi) -> Value {
     // An `OpenApi` that was made in this program is always JSON.
     let mut document = serde_json::to_value(described(operations)).unwrap_or_else(|_| json!({}));
+    credentials::tell(&mut document);
     formats::name(&mut document);
     examples::put_into(&mut document);
     document

@@ -47,16 +47,14 @@ pub struct DeletedDevicePage {
     get, path = "/api/v2/{project_key}/deleted-devices", operation_id = "ListDeletedDevices", tag = "Devices",
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+        PageQuery,
     ),
     responses(
         (status = 200, description = "A page of deleted devices", body = DeletedDevicePage),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -86,11 +84,9 @@ pub async fn list(
     ),
     responses(
         (status = 204, description = "It may register again"),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or deleted device", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn forget(
     State(app): State<App>,

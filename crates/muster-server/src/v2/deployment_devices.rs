@@ -55,16 +55,13 @@ pub struct TargetPage {
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("deployment_uuid" = String, Path, description = "The deployment"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+        PageQuery,
     ),
     responses(
         (status = 200, description = "A page of devices", body = TargetPage),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet or deployment", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -150,10 +147,8 @@ impl Why {
     responses(
         (status = 200, description = "The device and its steps", body = TargetWithSteps),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet, deployment or device", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -189,11 +184,8 @@ pub async fn get(
     ),
     responses(
         (status = 201, description = "The abort is on its way", body = Message),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet, deployment or device", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn abort(
     State(app): State<App>,

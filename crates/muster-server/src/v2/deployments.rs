@@ -65,11 +65,8 @@ pub struct Created {
     responses(
         (status = 201, description = "The deployment has begun", body = Created),
         (status = 400, description = "A field is wrong; nothing was deployed", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn create(
     State(app): State<App>,
@@ -133,16 +130,13 @@ pub struct DeploymentPage {
     get, path = "/api/v2/{project_key}/deployments", operation_id = "ListDeployments", tag = "Deployments",
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+        PageQuery,
     ),
     responses(
         (status = 200, description = "A page of deployments", body = DeploymentPage),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -171,10 +165,8 @@ pub async fn list(
     ),
     responses(
         (status = 200, description = "The deployment", body = DeploymentBody),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet or deployment", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -198,11 +190,8 @@ pub async fn get(
     ),
     responses(
         (status = 201, description = "The abort is on its way", body = Message),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or deployment", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn abort(
     State(app): State<App>,

@@ -26,11 +26,9 @@ use crate::http::{ApiBody, ApiError, ApiPath};
     ),
     responses(
         (status = 204, description = "The device is gone"),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -69,12 +67,10 @@ pub struct DeletedCount {
     responses(
         (status = 200, description = "The devices are gone", body = DeletedCount),
         (status = 400, description = "A field is wrong; nothing was deleted", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet", body = Error),
         (status = 409, description = "Another number of devices matches; nothing was deleted", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn delete_many(
     State(app): State<App>,

@@ -53,16 +53,14 @@ pub struct DeviceFilePage {
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("device_uuid" = String, Path, description = "The device"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+        PageQuery,
     ),
     responses(
         (status = 200, description = "A page of files", body = DeviceFilePage),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -94,12 +92,10 @@ pub async fn list(
     ),
     responses(
         (status = 200, description = "The file", content_type = "application/octet-stream", body = String),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet, device or file", body = Error),
         (status = 409, description = "Another server of the same database has the file", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -128,11 +124,9 @@ pub async fn get(
     ),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet, device or file", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn delete(
     State(app): State<App>,

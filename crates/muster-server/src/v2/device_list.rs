@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::Bearer;
 use super::device_wire::DeviceV2;
-use super::wire::{Error, PaginationInfo, flag};
+use super::wire::{Error, PageQuery, PaginationInfo, flag};
 use crate::app::App;
 use crate::error::OpError;
 use crate::fleet::devices;
@@ -134,17 +134,14 @@ fn url_pairs(query: &str) -> Vec<(String, String)> {
         ("tags" = Option<Vec<String>>, Query, description = "Only devices with any of these tags; repeat the key"),
         ("device_filter" = Option<String>, Query,
             description = "Only devices that match this JSON, in the words of a deployment; in place of `group_name`. Muster's own"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+        PageQuery,
         ("enrich_info" = Option<bool>, Query, description = "Add each device's tags"),
     ),
     responses(
         (status = 200, description = "A page of devices", body = DevicePage),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn list(
     State(app): State<App>,

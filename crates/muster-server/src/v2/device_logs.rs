@@ -40,12 +40,9 @@ pub struct LogsRequested {
     responses(
         (status = 200, description = "The device has been asked", body = LogsRequested),
         (status = 400, description = "The path is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
         (status = 409, description = "The device, or this server, cannot do that; nothing was changed", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn request(
     State(app): State<App>,

@@ -112,10 +112,8 @@ pub struct EnrichQuery {
     responses(
         (status = 200, description = "The device", body = SingleDevice),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -199,11 +197,8 @@ impl<'de> serde::de::Visitor<'de> for PatchVisitor {
     responses(
         (status = 200, description = "The whole device as it is now", body = SingleDevice),
         (status = 400, description = "An operation is wrong; nothing was changed", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn patch(
     State(app): State<App>,
@@ -240,11 +235,9 @@ pub struct MoveBody {
     responses(
         (status = 200, description = "The device is there", body = Message),
         (status = 400, description = "A field is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 403, description = "The permission is missing in one of the fleets", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn move_to(
     State(app): State<App>,

@@ -49,11 +49,8 @@ const FIELDS: ValueFields = ValueFields { name: "name", value: "value" };
     responses(
         (status = 201, description = "The values are stored", body = Message),
         (status = 400, description = "A field is wrong; nothing was stored", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn send(
     State(app): State<App>,
@@ -94,16 +91,14 @@ pub struct AppParameterPage {
     get, path = "/api/v2/{project_key}/app-parameters", operation_id = "ListAppParameters", tag = "Data monitor",
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+        PageQuery,
     ),
     responses(
         (status = 200, description = "A page of names", body = AppParameterPage),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -128,12 +123,10 @@ pub async fn list(
     responses(
         (status = 201, description = "The name may be used", body = AppParameter),
         (status = 400, description = "The name is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet", body = Error),
         (status = 409, description = "The name is taken", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn create(
     State(app): State<App>,
@@ -157,11 +150,9 @@ pub async fn create(
     ),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or name", body = Error),
     ),
-    security(("access_token" = [])), extensions(("x-muster" = json!(true))),
+    extensions(("x-muster" = json!(true))),
 )]
 pub async fn delete(
     State(app): State<App>,

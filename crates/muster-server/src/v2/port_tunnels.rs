@@ -89,12 +89,9 @@ impl From<port_tunnels::PortTunnel> for Tunnel {
     responses(
         (status = 201, description = "The device has been asked to open it", body = CreatedTunnel),
         (status = 400, description = "A field is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet", body = Error),
         (status = 409, description = "The device cannot do that, or is offline", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn create(
     State(app): State<App>,
@@ -120,11 +117,8 @@ pub async fn create(
     params(("project_key" = String, Path, description = "The fleet's key")),
     responses(
         (status = 200, description = "The tunnels", body = [Tunnel]),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -145,11 +139,8 @@ pub async fn list(
     ),
     responses(
         (status = 200, description = "The tunnel", body = Tunnel),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or tunnel", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -170,11 +161,8 @@ pub async fn get(
     ),
     responses(
         (status = 204, description = "It is over"),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet or tunnel", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn delete(
     State(app): State<App>,

@@ -68,12 +68,9 @@ pub struct CreatedFlows {
     responses(
         (status = 201, description = "The flows are there", body = CreatedFlows),
         (status = 400, description = "Invalid YAML format or data", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
-        (status = 403, description = "The permission is missing", body = Error),
         (status = 404, description = "No such fleet", body = Error),
         (status = 415, description = "Content-Type must be application/yaml", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn create(
     State(app): State<App>,
@@ -130,16 +127,13 @@ pub struct FlowPage {
     get, path = "/api/v2/{project_key}/update-flows", operation_id = "ListUpdateFlows", tag = "Update flows",
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
-        ("after" = Option<String>, Query, description = "`pagination_info.after` of the page before"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, by default 100"),
+        PageQuery,
     ),
     responses(
         (status = 200, description = "A page of update flows", body = FlowPage),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -169,10 +163,8 @@ pub async fn list(
     ),
     responses(
         (status = 200, description = "The document", body = Object, content_type = "application/yaml"),
-        (status = 401, description = "No valid access token", body = Error),
         (status = 404, description = "No such fleet or update flow", body = Error),
     ),
-    security(("access_token" = [])),
 )]
 pub async fn get(
     State(app): State<App>,

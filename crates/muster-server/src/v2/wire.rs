@@ -8,7 +8,7 @@ use muster_core::clock::Timestamp;
 use muster_core::invalid::{Invalid, quoted};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::cursor::{PageOf, PageRequest};
 
@@ -44,9 +44,14 @@ pub struct PaginationInfo {
 }
 
 /// The page that the address asks for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
+    /// `pagination_info.after` of the page before
+    #[param(value_type = String, required = false)]
     after: Option<String>,
+    /// 1 to 1000, by default 100
+    #[param(value_type = u64, required = false)]
     limit: Option<String>,
 }
 
