@@ -5,6 +5,7 @@
 //! else. What a caller may not see does not exist for it.
 
 pub mod audit_log;
+pub mod bce_auth;
 pub mod device;
 pub mod login;
 pub mod passwords;
