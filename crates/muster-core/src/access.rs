@@ -77,6 +77,8 @@ pub enum Credential {
     AccessToken,
     /// The name and the password of a user, in the body.
     Password,
+    /// A signature made with an access key (the Tag Service).
+    AccessKey,
     /// A pairing token.
     PairingToken,
     /// A device token in the body (the Agent API), and nothing else.
@@ -345,6 +347,14 @@ operations! {
     GetToken, "GET" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
     /// Revoke an access token.
     RevokeToken, "DELETE" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
+    /// One's own access keys, or all of the account's for an administrator.
+    ListAccessKeys, "GET" "/api/v2/account/access_keys", AccessToken, User;
+    /// Make an access key for oneself, or as an administrator for anybody.
+    CreateAccessKey, "POST" "/api/v2/account/access_keys", AccessToken, User;
+    /// One access key, without its secret.
+    GetAccessKey, "GET" "/api/v2/account/access_keys/{access_key_id}", AccessToken, OwnerOrAdmin;
+    /// Revoke an access key.
+    RevokeAccessKey, "DELETE" "/api/v2/account/access_keys/{access_key_id}", AccessToken, OwnerOrAdmin;
     /// The account's users, page by page.
     ListUsers, "GET" "/api/v2/account/users", AccessToken, Admin;
     /// Make a user.
@@ -379,6 +389,25 @@ operations! {
     ListAuditLog, "GET" "/api/v2/account/audit-log", AccessToken, Admin;
     /// The whole audit log, or what a filter leaves of it, as one file.
     ExportAuditLog, "GET" "/api/v2/account/audit-log/export", AccessToken, Admin;
+
+    /// Create tags; those that exist are skipped.
+    TagServiceCreate, "PUT" "/v1/tag?create", AccessKey, AnyFleet(ModifyDevices);
+    /// Delete tags, and take them off everything; those that do not exist are skipped.
+    TagServiceDelete, "PUT" "/v1/tag?delete", AccessKey, Admin;
+    /// Take every tag off one resource.
+    TagServiceUntag, "PUT" "/v1/tag?deleteTagAssociation", AccessKey, AnyFleet(ModifyDevices);
+    /// Replace all tags of resources.
+    TagServiceAssign, "POST" "/v1/tag?createAndAssign", AccessKey, AnyFleet(ModifyDevices);
+    /// The tags of the account.
+    TagServiceList, "GET" "/v1/tag", AccessKey, Account;
+    /// The resources under tags.
+    TagServiceListResources, "GET" "/v1/tag/tagResources", AccessKey, Account;
+    /// Tags with their resources, and resources with their tags.
+    TagServiceQuery, "POST" "/v1/tag/queryFullList", AccessKey, Account;
+    /// Put a tag on resources.
+    TagServiceBind, "POST" "/v1/resource", AccessKey, AnyFleet(ModifyDevices);
+    /// Take a tag off resources.
+    TagServiceUnbind, "PUT" "/v1/resource", AccessKey, AnyFleet(ModifyDevices);
 
     /// Enrol a device with a pairing token.
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;

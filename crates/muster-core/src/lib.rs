@@ -12,10 +12,12 @@
 //! * [`flow`]: what an update does;
 //! * [`target`]: how one device goes through one deployment;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
+//! * [`access_key`]: what programs sign requests of the Tag Service with;
 //! * [`registry`]: where updates come from;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
+pub mod access_key;
 pub mod clock;
 pub mod filter;
 pub mod flow;

@@ -46,6 +46,8 @@ pub struct Parts {
     pub address_calls: CallLimit<IpAddr>,
     /// Calls of API v2, for each access token.
     pub token_calls: CallLimit,
+    /// Calls of the Tag Service, for each access key.
+    pub access_key_calls: CallLimit,
     /// Calls of API v1, for each account token.
     pub account_calls: CallLimit,
     /// Attempts to log in, from each address.

@@ -23,6 +23,8 @@ pub struct ServerConfig {
     pub address_calls_per_minute: NonZeroU32,
     /// Calls a minute that each access token may make on API v2.
     pub access_token_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each access key may make on the Tag Service.
+    pub access_key_calls_per_minute: NonZeroU32,
     /// Proxies whose word about a request's sender is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest body of a request, in bytes.
@@ -52,6 +54,8 @@ pub struct ServerConfig {
 pub const ADDRESS_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6_000).expect("it is not zero");
 /// Calls a minute that each access token may make on API v2.
 pub const ACCESS_TOKEN_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3_000).expect("it is not zero");
+/// Calls a minute that each access key may make on the Tag Service.
+pub const ACCESS_KEY_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3_000).expect("it is not zero");
 /// Calls a minute that each device token may make on API v1: the documented three.
 pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// Calls a minute that each device token may make on the Agent API: twice what the
@@ -80,6 +84,7 @@ impl ServerConfig {
             data,
             address_calls_per_minute: ADDRESS_CALLS_PER_MINUTE,
             access_token_calls_per_minute: ACCESS_TOKEN_CALLS_PER_MINUTE,
+            access_key_calls_per_minute: ACCESS_KEY_CALLS_PER_MINUTE,
             trusted_proxies: Vec::new(),
             body_bytes_max: BODY_BYTES_MAX,
             v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,

@@ -98,6 +98,8 @@ fn account() -> OpenApiRouter<App> {
         .routes(routes!(v2::login::change_password))
         .routes(routes!(v2::tokens::list, v2::tokens::create))
         .routes(routes!(v2::tokens::get, v2::tokens::revoke))
+        .routes(routes!(v2::access_keys::list, v2::access_keys::create))
+        .routes(routes!(v2::access_keys::get, v2::access_keys::revoke))
         .routes(routes!(v2::users::list, v2::users::create))
         .routes(routes!(v2::users::get, v2::users::patch, v2::users::delete))
         .routes(routes!(v2::roles::list, v2::roles::create))

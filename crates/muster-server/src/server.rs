@@ -68,6 +68,7 @@ impl Server {
             keepalives: KeepaliveBuffer::default(),
             address_calls: CallLimit::per_minute("address", config.address_calls_per_minute),
             token_calls: CallLimit::per_minute("access-token", config.access_token_calls_per_minute),
+            access_key_calls: CallLimit::per_minute("access-key", config.access_key_calls_per_minute),
             device_calls: CallLimit::per_minute("device-token", config.v1_device_calls_per_minute),
             agent_calls: CallLimit::per_minute("device-token", config.agent_api_calls_per_minute),
             log_file_calls: CallLimit::per_minute("log-files", config.log_file_calls_per_minute),

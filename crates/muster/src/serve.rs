@@ -13,8 +13,9 @@ use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX};
 use muster_server::config::{
-    ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE, LOG_FILE_CALLS_PER_MINUTE,
-    LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
+    ACCESS_KEY_CALLS_PER_MINUTE, ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE,
+    LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE,
+    V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +37,9 @@ pub(crate) struct ServeArgs {
     /// Calls a minute that each access token may make on API v2
     #[arg(long, value_name = "N", env = "MUSTER_ACCESS_TOKEN_CALLS_PER_MINUTE", default_value_t = ACCESS_TOKEN_CALLS_PER_MINUTE)]
     pub(crate) access_token_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each access key may make on the Tag Service
+    #[arg(long, value_name = "N", env = "MUSTER_ACCESS_KEY_CALLS_PER_MINUTE", default_value_t = ACCESS_KEY_CALLS_PER_MINUTE)]
+    pub(crate) access_key_calls_per_minute: NonZeroU32,
     /// Networks of proxies that are believed about whom a request comes from, comma-separated
     #[arg(long, value_name = "CIDR", env = "MUSTER_TRUSTED_PROXIES", value_delimiter = ',')]
     pub(crate) trusted_proxies: Vec<IpNet>,
@@ -115,6 +119,7 @@ impl ServeArgs {
             agent_api_calls_per_minute: self.agent_api_calls_per_minute,
             address_calls_per_minute: self.address_calls_per_minute,
             access_token_calls_per_minute: self.access_token_calls_per_minute,
+            access_key_calls_per_minute: self.access_key_calls_per_minute,
             trusted_proxies: self.trusted_proxies.clone(),
             body_bytes_max: self.body_bytes_max,
             v1_device_calls_per_minute: self.v1_device_calls_per_minute,

@@ -1,6 +1,7 @@
 //! API v2 of Connect, and Muster's own calls in its conventions: a bearer token,
 //! the fleet's key in the path, cursors. Translates, and nothing else.
 
+pub mod access_keys;
 pub mod app_versions;
 pub mod apps;
 pub mod audit_log;

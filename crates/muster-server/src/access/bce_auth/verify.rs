@@ -57,8 +57,8 @@ fn check_time(request: &Request<'_>, claim: &Authorization, now: Timestamp) -> R
 /// What the headers say of the body must be so. Of a body that is there, at least one of
 /// them must be signed: anybody could have added it otherwise.
 fn check_body(request: &Request<'_>, claim: &Authorization) -> Result<(), Fault> {
-    let is_signed = |name: &&str| claim.signed_headers.has(name) && request.header(name).is_some();
-    if !request.body.is_empty() && ABOUT_THE_BODY.iter().filter(is_signed).count() == 0 {
+    let is_signed = |name: &str| claim.signed_headers.has(name) && request.header(name).is_some();
+    if !request.body.is_empty() && !ABOUT_THE_BODY.into_iter().any(is_signed) {
         return Err(Fault::OtherBody);
     }
     let agrees = |name: &str, own: &dyn Fn() -> String| match request.header(name) {
