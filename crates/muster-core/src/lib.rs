@@ -13,6 +13,7 @@
 //! * [`target`]: how one device goes through one deployment;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`registry`]: where updates come from;
+//! * [`resource`]: what else than a device bears tags;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
@@ -27,6 +28,7 @@ pub mod monitor;
 pub mod names;
 pub mod patch;
 pub mod registry;
+pub mod resource;
 pub mod scope;
 pub mod target;
 pub mod token;
