@@ -30,7 +30,7 @@ pub async fn create(app: &App, permitted: &PermittedAccount, name: &TagName) -> 
 /// Makes tags, within the quota; those that are there are skipped. Either all that are
 /// missing are made or none.
 pub async fn create_all(app: &App, permitted: &PermittedAccount, tags: &[Tag]) -> Result<()> {
-    check_count(tags)?;
+    check_count(tags.len())?;
     let names = tags.iter().enumerate().map(|(i, tag)| named(tag, &format!("tags[{i}]")));
     let names = &names.collect::<Result<Vec<_>, _>>()?;
     let work = app.store.write(|tx| async move {
@@ -44,7 +44,7 @@ pub async fn create_all(app: &App, permitted: &PermittedAccount, tags: &[Tag]) -
 /// Deletes tags, and takes them off everything that bears them. Those that are missing
 /// are skipped, and so is the default tag.
 pub async fn delete_all(app: &App, permitted: &PermittedAccount, tags: &[Tag]) -> Result<()> {
-    check_count(tags)?;
+    check_count(tags.len())?;
     let names: Vec<TagName> = tags.iter().filter(|tag| !tag.is_default()).filter_map(Tag::name).collect();
     let names = &names;
     let work = app.store.write(|tx| async move {
@@ -58,8 +58,8 @@ pub async fn delete_all(app: &App, permitted: &PermittedAccount, tags: &[Tag]) -
     Ok(work.await?)
 }
 
-fn check_count(tags: &[Tag]) -> Result<(), Invalid> {
-    match tags.len() {
+fn check_count(count: usize) -> Result<(), Invalid> {
+    match count {
         0..=TAGS_AT_ONCE_MAX => Ok(()),
         count => Err(Invalid::new("tags", format!("has {count} items, at most {TAGS_AT_ONCE_MAX} are allowed"))),
     }
@@ -166,6 +166,44 @@ pub async fn delete(app: &App, permitted: &PermittedAccount, name: &str) -> Resu
         Ok::<_, WorkError>(())
     });
     Ok(work.await?)
+}
+
+/// Lets everything that bears a tag bear the tag `into`, and deletes the first; answers
+/// with the one that stays.
+pub async fn merge(app: &App, permitted: &PermittedAccount, name: &str, into: &TagName) -> Result<TagView> {
+    let work = app.store.write(|tx| async move {
+        let from = find(&tx, permitted, name).await?;
+        let into_id = tx.find_tag(permitted.account_id(), into).await?;
+        let into_id = into_id.ok_or_else(|| Invalid::unknown("into", "tag", into.as_str()))?;
+        if into_id == from.id {
+            return Err(Invalid::new("into", format!("{} is the tag itself", quoted(into.as_str()))).into());
+        }
+        let borne = tx.merge_tags(from.id, into_id).await?;
+        let detail = json!({
+            "before": { "name": from.name }, "after": { "name": into },
+            "devices": borne.devices, "resources": borne.resources,
+        });
+        tx.audit(&permitted.event(format!("tag:{}", from.name), detail)).await?;
+        Ok::<_, WorkError>(find(&tx, permitted, into.as_str()).await?)
+    });
+    Ok(work.await?)
+}
+
+/// Tags with how many devices and other resources each would leave if it were deleted, and
+/// the names that no tag has.
+pub async fn preview_deletion(
+    app: &App,
+    permitted: &PermittedAccount,
+    names: &[TagName],
+) -> Result<(Vec<TagView>, Vec<TagName>)> {
+    if names.is_empty() {
+        return Err(Invalid::new("tags", "is empty").into());
+    }
+    check_count(names.len())?;
+    let tags = app.store.read().tag_views(permitted.user(), names).await?;
+    let known: HashSet<&str> = tags.iter().map(|tag| tag.name.as_str()).collect();
+    let missing = names.iter().filter(|name| !known.contains(name.as_str())).cloned().collect();
+    Ok((tags, missing))
 }
 
 async fn check_name_is_free(tx: &Tx, permitted: &PermittedAccount, name: &TagName) -> Result<(), WorkError> {
