@@ -300,8 +300,12 @@ operations! {
     GetTag, "GET" "/api/v2/account/tags/{tag_name}", AccessToken, Account;
     /// Rename a tag; devices keep it.
     PatchTag, "PATCH" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
-    /// Delete a tag from the catalogue and from every device of the account.
+    /// Delete a tag from the catalogue and from everything in the account that bears it.
     DeleteTag, "DELETE" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
+    /// Let everything that bears a tag bear another one, and delete the first.
+    MergeTag, "POST" "/api/v2/account/tags/{tag_name}/merge", AccessToken, Admin;
+    /// How many devices and other resources tags would leave if they were deleted.
+    PreviewTagDeletion, "POST" "/api/v2/account/tag-deletions/preview", AccessToken, Admin;
     /// A fleet's saved device filters, page by page.
     ListFilters, "GET" "/api/v2/{project_key}/filters", AccessToken, View;
     /// Save a device filter. Needs `deploy`: a saved filter says where updates go, so

@@ -14,6 +14,7 @@
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`access_key`]: what programs sign requests of the Tag Service with;
 //! * [`registry`]: where updates come from;
+//! * [`resource`]: what else than a device bears tags;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
@@ -29,6 +30,7 @@ pub mod monitor;
 pub mod names;
 pub mod patch;
 pub mod registry;
+pub mod resource;
 pub mod scope;
 pub mod target;
 pub mod token;

@@ -128,3 +128,17 @@ pub const FORM_PART_BYTES_MAX: usize = 16 * 1024;
 pub const FORM_BYTES_MAX: usize = 2 * DEVICE_FILE_BYTES_MAX + 64 * 1024;
 /// How long a form may take to arrive.
 pub const FORM_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Tags of an account beyond which the Tag Service makes no more, unless the configuration
+/// says otherwise. Connect's API knows no such limit.
+pub const ACCOUNT_TAGS_DEFAULT: u32 = 200;
+/// Most tags in one call of the Tag Service, and of one resource in it.
+pub const TAGS_AT_ONCE_MAX: usize = 1_000;
+/// Most resources in one call that changes their tags.
+pub const RESOURCES_AT_ONCE_MAX: usize = 1_000;
+/// Most tags of all resources together in one call: each is a row of one transaction.
+pub const ASSIGNED_TAGS_MAX: usize = 10_000;
+/// Most resource ids, regions or service types in one query of the Tag Service.
+pub const QUERIED_RESOURCES_MAX: usize = 200;
+/// Rows that a list of the Tag Service reads at once; it has no pages, and is sent as it is read.
+pub const STREAMED_ROWS: u64 = 1_000;

@@ -149,11 +149,37 @@ checked_text!(
     /// A tag as API v1 and v2 name it; see [`Tag`] for its two halves.
     TagName, name
 );
+checked_text!(
+    /// What kind of thing a resource of the Tag Service is: `DEVICE`, `BCC`, …
+    ServiceType, name
+);
+checked_text!(
+    /// Where a resource of the Tag Service is: for a device the key of its fleet.
+    Region, name
+);
+checked_text!(
+    /// Which of its kind and region a resource of the Tag Service is: for a device its uuid.
+    ResourceId, name
+);
+checked_text!(
+    /// A second name of a resource of the Tag Service. May be empty.
+    ResourceUuid, optional_name
+);
+
+impl Default for ResourceUuid {
+    fn default() -> Self {
+        Self(String::new())
+    }
+}
 
 fn name(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("is empty".to_owned());
     }
+    bounded(text, NAME_CHARS_MAX, char::is_control)
+}
+
+fn optional_name(text: &str) -> Result<(), String> {
     bounded(text, NAME_CHARS_MAX, char::is_control)
 }
 
@@ -222,6 +248,22 @@ pub struct Tag {
     pub key: String,
     /// Empty for a plain tag.
     pub value: String,
+}
+
+/// Keys of the tag that the Tag Service never deletes, while its value is empty.
+const DEFAULT_TAG_KEYS: [&str; 2] = ["Default tag", "默认标签"];
+
+impl Tag {
+    /// The Connect name of this pair. None where that name means another pair, or is no
+    /// name: no tag can have this key and this value.
+    pub fn name(&self) -> Option<TagName> {
+        TagName::parse(self.to_string()).ok().filter(|name| Self::from(name) == *self)
+    }
+
+    /// Whether this is the default tag, which the Tag Service never deletes.
+    pub fn is_default(&self) -> bool {
+        self.value.is_empty() && DEFAULT_TAG_KEYS.contains(&self.key.as_str())
+    }
 }
 
 impl From<&TagName> for Tag {
@@ -321,12 +363,25 @@ mod tests {
         assert_eq!(tag("a="), Tag { key: "a=".into(), value: String::new() });
     }
 
+    #[test]
+    fn a_pair_whose_name_means_another_has_none() {
+        let tag = |key: &str, value: &str| Tag { key: key.into(), value: value.into() };
+        assert_eq!(tag("a", "b=c").name().unwrap().as_str(), "a=b=c");
+        assert_eq!(tag("a", "").name().unwrap().as_str(), "a");
+        for pair in [tag("a=b", ""), tag("a=b", "c"), tag("", "a"), tag("", ""), tag(" ", ""), tag("a\n", "")] {
+            assert_eq!(pair.name(), None, "{pair:?}");
+        }
+        assert!(tag("Default tag", "").is_default() && tag("默认标签", "").is_default());
+        assert!(!tag("Default tag", "x").is_default() && !tag("default tag", "").is_default());
+    }
+
     proptest! {
         #[test]
         fn name_and_pair_map_one_to_one(name in "[a-c= ]{1,6}") {
             prop_assume!(!name.trim().is_empty());
             let tag = Tag::from(&TagName::parse(name.clone()).unwrap());
-            prop_assert_eq!(tag.to_string(), name);
+            prop_assert_eq!(tag.to_string(), name.clone());
+            prop_assert_eq!(tag.name().map(TagName::into_string), Some(name));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
+use muster_core::limits::{ACCOUNT_TAGS_DEFAULT, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
 use muster_store::Location;
 
 /// Settings of one server.
@@ -48,6 +48,8 @@ pub struct ServerConfig {
     pub tunnel_lifetime: Duration,
     /// Below this domain each tunnel has a name of its own.
     pub tunnel_domain: String,
+    /// Tags of an account beyond which the Tag Service makes no more.
+    pub account_tags_max: u32,
 }
 
 /// Calls a minute that each address may make: a hundred a second, for a whole site behind one address.
@@ -94,6 +96,7 @@ impl ServerConfig {
             pending_deadline: PENDING_DEADLINE,
             tunnel_lifetime: TUNNEL_LIFETIME_DEFAULT,
             tunnel_domain: TUNNEL_DOMAIN.to_owned(),
+            account_tags_max: ACCOUNT_TAGS_DEFAULT,
         }
     }
 }

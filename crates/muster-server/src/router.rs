@@ -87,6 +87,8 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::filter_dry_run::run))
         .routes(routes!(v2::tags::list, v2::tags::create))
         .routes(routes!(v2::tags::get, v2::tags::patch, v2::tags::delete))
+        .routes(routes!(v2::tags::merge))
+        .routes(routes!(v2::tags::preview_deletion))
 }
 
 /// What concerns the account as a whole: Muster's own calls.

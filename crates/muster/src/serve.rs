@@ -11,7 +11,9 @@ use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
 use muster_core::clock::Clock;
-use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX};
+use muster_core::limits::{
+    ACCOUNT_TAGS_DEFAULT, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
+};
 use muster_server::config::{
     ACCESS_KEY_CALLS_PER_MINUTE, ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE,
     LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE,
@@ -60,6 +62,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOURS", env = "MUSTER_PENDING_DEADLINE_HOURS", default_value_t = PENDING_DEADLINE_HOURS,
           value_parser = clap::value_parser!(u64).range(1..=PENDING_DEADLINE_HOURS_MAX))]
     pub(crate) pending_deadline_hours: u64,
+    /// Tags of an account beyond which the Tag Service makes no more
+    #[arg(long, value_name = "N", env = "MUSTER_ACCOUNT_TAGS_MAX", default_value_t = ACCOUNT_TAGS_DEFAULT)]
+    pub(crate) account_tags_max: u32,
     /// Attempts a minute to log in, for each address and for each user name
     #[arg(long, value_name = "N", env = "MUSTER_LOGIN_ATTEMPTS_PER_MINUTE", default_value_t = LOGIN_ATTEMPTS_PER_MINUTE)]
     pub(crate) login_attempts_per_minute: NonZeroU32,
@@ -128,6 +133,7 @@ impl ServeArgs {
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
             tunnel_lifetime: Duration::from_secs(self.tunnel_lifetime_minutes * SECONDS_PER_MINUTE),
             tunnel_domain: self.tunnel_domain.clone(),
+            account_tags_max: self.account_tags_max,
             ..defaults
         }
     }

@@ -19,6 +19,7 @@ pub mod tokens;
 pub mod users;
 pub mod vault;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use muster_core::access::{Operation, Permission, Requirement};
@@ -208,6 +209,25 @@ impl Caller {
         let mut fleets = db.visible_fleets(&self.user).await?;
         fleets.retain(|fleet| self.scope().allows_fleet(fleet.id));
         Ok(fleets)
+    }
+
+    /// The same, each with whether the caller holds `permission` there.
+    pub async fn visible_fleets_with<C: ConnectionTrait>(
+        &self,
+        db: &Db<C>,
+        permission: Permission,
+    ) -> Result<Vec<(Fleet, bool)>> {
+        let fleets = self.visible_fleets(db).await?;
+        let is_allowed = self.scope().allows(permission);
+        let held: HashSet<RowId> = match self.user.is_admin {
+            true => fleets.iter().map(|fleet| fleet.id).collect(),
+            false => db.fleets_with(self.user.id, permission).await?.into_iter().collect(),
+        };
+        let with = |fleet: Fleet| {
+            let is_held = is_allowed && held.contains(&fleet.id);
+            (fleet, is_held)
+        };
+        Ok(fleets.into_iter().map(with).collect())
     }
 
     async fn permitted<C: ConnectionTrait>(

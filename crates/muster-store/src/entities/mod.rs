@@ -24,6 +24,7 @@ pub(crate) mod groups;
 pub(crate) mod pairing_details;
 pub(crate) mod port_tunnels;
 pub(crate) mod registries;
+pub(crate) mod resource_tags;
 pub(crate) mod role_permissions;
 pub(crate) mod roles;
 pub(crate) mod saved_filters;

@@ -12,6 +12,7 @@ mod m0005_agent_api;
 mod m0006_device_lists;
 mod m0007_device_files;
 mod m0008_access_keys;
+mod m0009_resource_tags;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_device_lists::Migration),
             Box::new(m0007_device_files::Migration),
             Box::new(m0008_access_keys::Migration),
+            Box::new(m0009_resource_tags::Migration),
         ]
     }
 }

@@ -212,6 +212,14 @@ impl<'a> Scene<'a> {
             }
             Operation::GetTag => caller.get("/api/v2/account/tags/London").await,
             Operation::PatchTag => caller.patch("/api/v2/account/tags/London", &json!({ "name": "London" })).await,
+            Operation::MergeTag => {
+                caller
+                    .post(&format!("{}/merge", self.doomed("tags", "name", who).await), &json!({ "into": "London" }))
+                    .await
+            }
+            Operation::PreviewTagDeletion => {
+                caller.post("/api/v2/account/tag-deletions/preview", &json!({ "tags": ["London"] })).await
+            }
             Operation::DeleteTag => caller.delete(&self.doomed("tags", "name", who).await).await,
             Operation::ListFilters => caller.get("filters").await,
             Operation::CreateFilter => {
