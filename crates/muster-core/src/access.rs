@@ -137,6 +137,11 @@ macro_rules! operations {
                 match self { $(Self::$name => $path,)* }
             }
 
+            /// Its path without the flag that tells it from others of the same path and method.
+            pub fn place(self) -> &'static str {
+                self.path().split('?').next().unwrap_or_default()
+            }
+
             /// The operation of that name.
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|operation| operation.name() == name)

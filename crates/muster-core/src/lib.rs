@@ -14,7 +14,7 @@
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`access_key`]: what programs sign requests of the Tag Service with;
 //! * [`registry`]: where updates come from;
-//! * [`resource`]: what else than a device bears tags;
+//! * [`resource`], [`tag_rules`]: what else than a device bears tags, and which the Tag Service makes;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
@@ -32,6 +32,7 @@ pub mod patch;
 pub mod registry;
 pub mod resource;
 pub mod scope;
+pub mod tag_rules;
 pub mod target;
 pub mod token;
 pub mod tunnel;

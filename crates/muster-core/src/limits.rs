@@ -132,6 +132,8 @@ pub const FORM_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Tags of an account beyond which the Tag Service makes no more, unless the configuration
 /// says otherwise. Connect's API knows no such limit.
 pub const ACCOUNT_TAGS_DEFAULT: u32 = 200;
+/// Longest key, and longest value, of a tag that the Tag Service makes.
+pub const TAG_HALF_CHARS_MAX: usize = 65;
 /// Most tags in one call of the Tag Service, and of one resource in it.
 pub const TAGS_AT_ONCE_MAX: usize = 1_000;
 /// Most resources in one call that changes their tags.

@@ -24,6 +24,7 @@ pub mod openapi;
 pub mod remote;
 pub mod router;
 pub mod server;
+pub mod tag_service;
 pub mod telemetry;
 pub mod v1;
 pub mod v2;

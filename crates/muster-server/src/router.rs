@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::ErrorStyle;
 use crate::http::error::{in_style, no_such_path};
-use crate::{health, link, openapi, v1, v2};
+use crate::{health, link, openapi, tag_service, v1, v2};
 
 /// API v1 of Connect.
 fn v1() -> OpenApiRouter<App> {
@@ -91,6 +91,15 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::tags::preview_deletion))
 }
 
+/// The BCE Tag Service.
+fn tag_service() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tag_service::tags::change, tag_service::tags::assign_or_query, tag_service::tags::list))
+        .routes(routes!(tag_service::tags::list_resources))
+        .routes(routes!(tag_service::tags::query))
+        .routes(routes!(tag_service::resources::bind, tag_service::resources::unbind))
+}
+
 /// What concerns the account as a whole: Muster's own calls.
 fn account() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -123,26 +132,39 @@ fn rest() -> OpenApiRouter<App> {
         .routes(routes!(openapi::page::get_file))
 }
 
-/// Every route, without the layers that need a running server.
-fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>, OpenApiRouter<App>) {
-    (v1(), agent_api(), v2().merge(account()).merge(rest()))
+/// Every route, without the layers that need a running server: a router for each style of errors.
+fn routes() -> [(ErrorStyle, OpenApiRouter<App>); 4] {
+    [
+        (ErrorStyle::V1, v1()),
+        (ErrorStyle::AgentApi, agent_api()),
+        (ErrorStyle::TagService, tag_service()),
+        (ErrorStyle::V2, v2().merge(account()).merge(rest())),
+    ]
 }
 
 /// The OpenAPI document of every route.
 pub fn openapi_document() -> Value {
-    let (v1, agent_api, others) = routes();
-    openapi::document(v1.merge(agent_api).merge(others).into_openapi())
+    let all = routes().into_iter().map(|(_, routes)| routes).fold(OpenApiRouter::new(), OpenApiRouter::merge);
+    openapi::document(all.into_openapi())
 }
 
 /// The server's HTTP service.
 pub fn router(app: App) -> Router {
-    let (v1, agent_api, others) = routes();
-    let (v1, _) = v1.split_for_parts();
-    let (agent_api, _) = agent_api.split_for_parts();
-    let (others, _) = others.split_for_parts();
-    // What no route has must be refused in the style of API v1 below `/v1` as well.
-    let v1 = v1.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path));
-    let others = others.fallback(no_such_path);
-    let v1 = in_style(v1, &app, ErrorStyle::V1).merge(in_style(agent_api, &app, ErrorStyle::AgentApi));
-    v1.merge(in_style(others, &app, ErrorStyle::V2)).with_state(app)
+    let styled = routes().map(|(style, routes)| {
+        let (router, _) = routes.split_for_parts();
+        in_style(with_fallbacks(router, style), &app, style)
+    });
+    styled.into_iter().fold(Router::new(), Router::merge).with_state(app)
+}
+
+/// What no route has is refused in the style of the face that it would be a part of.
+fn with_fallbacks(router: Router<App>, style: ErrorStyle) -> Router<App> {
+    match style {
+        ErrorStyle::V1 => router.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path)),
+        ErrorStyle::TagService => ["/v1/tag/", "/v1/tag/{*path}", "/v1/resource/", "/v1/resource/{*path}"]
+            .into_iter()
+            .fold(router, |router, path| router.route(path, any(tag_service::no_such_path))),
+        ErrorStyle::AgentApi => router,
+        ErrorStyle::V2 => router.fallback(no_such_path),
+    }
 }

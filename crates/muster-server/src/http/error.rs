@@ -22,6 +22,7 @@ use super::source::{source_of, tell};
 use crate::access::rate::network_of;
 use crate::app::App;
 use crate::error::{OpError, whole_seconds};
+use crate::tag_service::{self, error::Refusal};
 
 /// Why a request was not answered as it hoped.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum ApiError {
     /// The operation was not done.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// An error that only the Tag Service knows.
+    #[error(transparent)]
+    TagService(#[from] Refusal),
     /// The path means nothing.
     #[error("no such path")]
     NoSuchPath,
@@ -71,6 +75,7 @@ impl ApiError {
     /// The status that HTTP has for it.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::TagService(refusal) => refusal.status(),
             Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -98,6 +103,7 @@ impl ApiError {
     /// A stable word for programs; listed in `docs/api.md`.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::TagService(refusal) => refusal.code(),
             Self::NoSuchPath => "no_such_path",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
@@ -147,6 +153,8 @@ pub enum ErrorStyle {
     AgentApi,
     /// API v2: the status that HTTP has, with `message`, `error_message`, `code` and `request_id`.
     V2,
+    /// The Tag Service: `requestId`, `code` and `message`; the id in `x-bce-request-id` as well.
+    TagService,
 }
 
 /// Puts around every route what each of them needs: an answer of its own to a
@@ -167,6 +175,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static BCE_REQUEST_ID: HeaderName = HeaderName::from_static("x-bce-request-id");
 
 /// Gives every request an id, and prints the error of its answer in the face's style.
 async fn render_errors(State((app, style)): State<(App, ErrorStyle)>, mut request: Request, next: Next) -> Response {
@@ -193,6 +202,9 @@ async fn render_errors(State((app, style)): State<(App, ErrorStyle)>, mut reques
         tell(source, &mut response);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
+        if style == ErrorStyle::TagService {
+            response.headers_mut().insert(BCE_REQUEST_ID.clone(), value.clone());
+        }
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
     response
@@ -207,6 +219,7 @@ fn rendered(style: ErrorStyle, error: &ApiError, request_id: &str) -> Response {
         ErrorStyle::V1 => v1(error, json!({ "error_message": text(error) })),
         ErrorStyle::AgentApi => v1(error, json!({ "error_message": text(error), "message": text(error) })),
         ErrorStyle::V2 => v2(error, request_id),
+        ErrorStyle::TagService => tag_service::error::rendered(error, request_id),
     };
     match error {
         ApiError::Op(OpError::RateLimited(wait)) => {

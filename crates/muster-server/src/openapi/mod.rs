@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use axum::Json;
 use serde_json::{Value, json};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
 
 /// Adds to the operations what belongs to the document as a whole, what all of a
@@ -28,12 +28,17 @@ fn described(mut document: OpenApi) -> OpenApi {
     document.info = InfoBuilder::new()
         .title("Muster")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("A fleet of Linux devices: the JFrog Connect REST API (v1 and v2), and Muster's own calls, marked x-muster."))
+        .description(Some("A fleet of Linux devices: the JFrog Connect REST API (v1 and v2), the BCE Tag Service, and Muster's own calls, marked x-muster."))
         .license(Some(License::new("Apache-2.0")))
         .build();
     let components = document.components.take().unwrap_or_else(|| ComponentsBuilder::new().build());
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    document.components = Some(ComponentsBuilder::from(components).security_scheme("access_token", bearer).build());
+    let signature = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+        "Authorization",
+        "bce-auth-v1/{access key id}/{moment}/{seconds}/{signed headers}/{signature}, as the SDKs of BCE make it",
+    )));
+    let components = ComponentsBuilder::from(components).security_scheme("access_token", bearer);
+    document.components = Some(components.security_scheme("bce_auth_v1", signature).build());
     document
 }
 

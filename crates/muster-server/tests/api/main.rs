@@ -34,6 +34,7 @@ mod orders;
 mod schema;
 
 mod access;
+mod access_keys;
 mod agent_api;
 mod app_monitor;
 mod audit_log;
@@ -71,6 +72,8 @@ mod registries;
 mod roles;
 mod saved_filters;
 mod server;
+mod signed;
+mod tag_service;
 mod tags_at_once;
 mod tokens;
 mod update_flows;

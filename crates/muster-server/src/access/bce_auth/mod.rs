@@ -14,7 +14,7 @@ mod tests;
 mod verify;
 
 pub use authorization::{Authorization, SignedHeaders};
-pub use canonical::canonical_request;
+pub use canonical::{canonical_request, parameters};
 pub use signer::Signer;
 pub use verify::{CLOCK_SKEW_MAX, security_token, verify};
 

@@ -1,9 +1,13 @@
 //! Every operation, asked for by anyone.
 
+use std::collections::BTreeMap;
+
 use muster_core::access::Operation;
+use muster_core::access_key::TagPolicy;
 use muster_core::names::{ProjectKey, UserName};
 use muster_core::token::Secret;
 use muster_link::{EnrollRequest, ToDevice};
+use muster_server::access::bce_auth::Signer;
 use serde_json::{Value, json};
 
 use super::table::{Cell, Who};
@@ -13,6 +17,7 @@ use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
 use crate::house::password_of;
 use crate::orders::{Deployment, FLOW, Order, create, flow};
 use crate::schema::Schemas;
+use crate::signed::TagService;
 
 /// What there is to act on.
 pub(crate) struct Scene<'a> {
@@ -21,6 +26,7 @@ pub(crate) struct Scene<'a> {
     flow: String,
     deployment: Deployment,
     schemas: Schemas,
+    signers: BTreeMap<&'static str, Signer>,
 }
 
 impl<'a> Scene<'a> {
@@ -35,7 +41,11 @@ impl<'a> Scene<'a> {
         app.admin().post("/api/v2/account/apps", &json!({ "name": "kiosk" })).await.ok(201);
         app.admin().post("filters", &json!({ "name": "saved", "device_filter": {} })).await.ok(201);
         app.admin().post("app-parameters", &json!({ "name": "temperature" })).await.ok(201);
-        Self { app, device, flow, deployment, schemas: Schemas::published() }
+        let mut signers = BTreeMap::new();
+        for name in ["viewer", "operator", "admin", "neighbour", "stranger"] {
+            signers.insert(name, app.signer(name, TagPolicy::FullControl).await);
+        }
+        Self { app, device, flow, deployment, schemas: Schemas::published(), signers }
     }
 
     fn caller(&self, who: Who) -> Caller<'a> {
@@ -258,6 +268,37 @@ impl<'a> Scene<'a> {
                 let change = json!({ "current_password": password, "new_password": password });
                 caller.put("/api/v2/account/password", &change).await
             }
+            Operation::TagServiceCreate => self.tag_service(who).put("/v1/tag?create", &self.some_tags()).await,
+            Operation::TagServiceDelete => self.tag_service(who).put("/v1/tag?delete", &self.some_tags()).await,
+            Operation::TagServiceUntag => {
+                let resource = json!({ "resource": { "resourceId": "i-1", "serviceType": "BCC", "region": "bj" } });
+                self.tag_service(who).put("/v1/tag?deleteTagAssociation", &resource).await
+            }
+            Operation::TagServiceAssign => {
+                let resource = json!({
+                    "resourceId": "i-1", "serviceType": "BCC", "region": "bj", "associationType": "floating",
+                    "tags": [{ "tagKey": "site", "tagValue": "London" }],
+                });
+                self.tag_service(who).post("/v1/tag?createAndAssign", &json!({ "resources": [resource] })).await
+            }
+            Operation::TagServiceList => self.tag_service(who).get("/v1/tag").await,
+            Operation::TagServiceListResources => {
+                self.tagged_resource().await;
+                self.tag_service(who).get("/v1/tag/tagResources?tagKey=site&resourceType=BCC").await
+            }
+            Operation::TagServiceQuery => {
+                self.tagged_resource().await;
+                let query = json!({ "tagKey": "site", "serviceTypes": ["BCC"] });
+                self.tag_service(who).post("/v1/tag/queryFullList?strongAssociation=true", &query).await
+            }
+            Operation::TagServiceBind => self.tag_service(who).post("/v1/resource", &self.a_binding()).await,
+            Operation::TagServiceUnbind => self.tag_service(who).put("/v1/resource", &self.a_binding()).await,
+            Operation::ListAccessKeys => caller.get("/api/v2/account/access_keys").await,
+            Operation::CreateAccessKey => {
+                caller.post("/api/v2/account/access_keys", &json!({ "description": "for the pipeline" })).await
+            }
+            Operation::GetAccessKey => caller.get(&self.access_key_of_operator().await).await,
+            Operation::RevokeAccessKey => caller.delete(&self.access_key_of_operator().await).await,
             Operation::ListTokens => caller.get("/api/v2/account/tokens").await,
             Operation::CreateToken => caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await,
             Operation::GetToken => caller.get(&self.token_of_operator().await).await,
@@ -323,6 +364,32 @@ impl<'a> Scene<'a> {
         let made = caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await;
         let token = if made.status == 201 { made.json()["token"].as_str().unwrap().to_owned() } else { String::new() };
         caller.with_token(&token).post("/api/v2/account/logout", &json!({})).await
+    }
+
+    async fn access_key_of_operator(&self) -> String {
+        let body = json!({ "description": "of the operator" });
+        let made = self.app.operator().post("/api/v2/account/access_keys", &body).await.ok(201);
+        format!("/api/v2/account/access_keys/{}", made["access_key_id"].as_str().unwrap())
+    }
+
+    fn tag_service(&self, who: Who) -> TagService<'a> {
+        let name = format!("{who:?}").to_lowercase();
+        let signer = (!matches!(who, Who::Anon | Who::Device)).then(|| self.signers[name.as_str()].clone());
+        TagService::new(self.app, signer)
+    }
+
+    /// Something under a tag, for one attempt.
+    async fn tagged_resource(&self) {
+        self.tag_service(Who::Admin).post("/v1/resource", &self.a_binding()).await.empty(200);
+    }
+
+    fn some_tags(&self) -> Value {
+        json!({ "tags": [{ "tagKey": "site", "tagValue": "London" }, { "tagKey": "部门", "tagValue": "" }] })
+    }
+
+    fn a_binding(&self) -> Value {
+        let resources = json!([{ "resourceId": "i-1", "serviceType": "BCC", "region": "bj" }]);
+        json!({ "tagKey": "site", "tagValue": "London", "serviceType": "BCC", "resources": resources })
     }
 
     async fn token_of_operator(&self) -> String {

@@ -52,6 +52,10 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
         Credential::PairingToken => Cell::Refused(401),
         Credential::DeviceToken if who == Who::Device => done,
         Credential::DeviceToken => Cell::Refused(400),
+        // Without a signature nobody is anybody.
+        Credential::AccessKey if matches!(who, Who::Anon | Who::Device) => Cell::Refused(403),
+        Credential::AccessKey if who == Who::Stranger || is_allowed_in_account(operation, who) => done,
+        Credential::AccessKey => Cell::Refused(403),
         Credential::UserToken if is_allowed(operation, who) => done,
         Credential::UserToken => Cell::Refused(400),
         Credential::AccessToken => match who {
@@ -84,6 +88,11 @@ fn expected_of_account(operation: Operation, who: Who, done: Cell) -> Cell {
     }
 }
 
+/// A neighbour is an operator, if in another fleet.
+fn is_allowed_in_account(operation: Operation, who: Who) -> bool {
+    is_allowed(operation, if who == Who::Neighbour { Who::Operator } else { who })
+}
+
 fn is_allowed(operation: Operation, who: Who) -> bool {
     let held = match who {
         Who::Admin => &Permission::ALL,
@@ -105,7 +114,7 @@ fn role(name: &str) -> &'static [Permission] {
 /// The operation as the OpenAPI document has it.
 pub(crate) fn documented(operation: Operation) -> Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi_document);
-    DOCUMENT["paths"][operation.path()][operation.method().to_lowercase()].clone()
+    DOCUMENT["paths"][operation.place()][operation.method().to_lowercase()].clone()
 }
 
 /// The status of a success: the first that the document lists.
@@ -147,6 +156,10 @@ The numbers are HTTP statuses; those in bold mean that it was done. A fleet that
 caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
 `refused` means that the WebSocket opens, and the device is refused in the handshake.
 
+The Tag Service (`/v1/tag`, `/v1/resource`) is asked with a signature: each caller has an
+access key of their own with the policy `TAGFullControlAccessPolicy`, and acts on the tags
+of their own account. What is tagged in these attempts is no device.
+
 What stands below `/api/v2/account` acts on the caller's own account: a stranger does
 it in theirs, and finds nothing there that has a name in this one. What only its owner
 or an administrator may see, a token for instance, is here the operator's; for others
@@ -182,6 +195,7 @@ fn needs(operation: Operation) -> String {
     match (operation.credential(), operation.requirement()) {
         (Credential::None, _) => "nothing".to_owned(),
         (Credential::Password, _) => "a password".to_owned(),
+        (Credential::AccessKey, Requirement::Account) => "an access key".to_owned(),
         (_, Requirement::User) => "a token".to_owned(),
         (_, Requirement::OwnerOrAdmin) => "its owner, or an administrator".to_owned(),
         (Credential::PairingToken, _) => "a pairing token".to_owned(),
