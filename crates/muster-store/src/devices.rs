@@ -421,9 +421,14 @@ impl Tx {
     /// that read what the device has and replace it, neither sees the rows that the other
     /// one adds: only where both write one row does PostgreSQL notice, and the later is repeated.
     pub(crate) async fn claim_device(&self, device_id: RowId) -> Result<()> {
+        self.claim_devices(&[device_id]).await
+    }
+
+    /// The same for several devices: at most a thousand, in one statement.
+    pub async fn claim_devices(&self, device_ids: &[RowId]) -> Result<()> {
         devices::Entity::update_many()
             .col_expr(devices::Column::AccountId, Expr::col(devices::Column::AccountId))
-            .filter(devices::Column::Id.eq(device_id))
+            .filter(devices::Column::Id.is_in(device_ids.iter().copied()))
             .exec(&self.conn)
             .await?;
         Ok(())

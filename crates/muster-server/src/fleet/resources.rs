@@ -247,6 +247,8 @@ impl Found {
     }
 
     async fn clear(&self, tx: &Tx, permitted: &PermittedAccount) -> Result<(), WorkError> {
+        // As whoever replaces the tags of a device through Connect's API.
+        tx.claim_devices(&self.device_ids()).await?;
         tx.clear_tags_of_devices(&self.device_ids()).await?;
         tx.clear_tags_of_resources(permitted.account_id(), &self.others).await?;
         Ok(())

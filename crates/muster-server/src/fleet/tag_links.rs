@@ -78,7 +78,7 @@ pub async fn links(app: &App, permitted: &PermittedAccount, filter: LinkFilter) 
 /// Reads the first item before anything is answered, so that an error is still an error,
 /// and ends the list behind one that comes later.
 async fn begun<T: Send + 'static>(list: impl Stream<Item = Result<T>> + Send + 'static) -> Result<Listed<T>> {
-    let mut list = Box::pin(list);
+    let mut list = Box::pin(list.fuse());
     let first = list.next().await.transpose()?;
     let rest = list.scan(false, |has_failed, item| {
         let item = (!*has_failed).then_some(item);

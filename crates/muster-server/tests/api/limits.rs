@@ -125,6 +125,7 @@ fn calls(defaults: &ServerConfig) -> Rows {
     vec![
         ("each address, whatever it asks (an IPv6 /64 is one)", defaults.address_calls_per_minute.to_string()),
         ("each access token, API v2", defaults.access_token_calls_per_minute.to_string()),
+        ("each access key, the Tag Service", defaults.access_key_calls_per_minute.to_string()),
         ("each account token, API v1", defaults.v1_account_calls_per_minute.to_string()),
         ("each device token, API v1", defaults.v1_device_calls_per_minute.to_string()),
         ("each device token, Agent API", defaults.agent_api_calls_per_minute.to_string()),
@@ -138,6 +139,7 @@ fn names() -> Rows {
         ("project key", format!("2 to {}", l::PROJECT_KEY_CHARS_MAX)),
         ("version", l::VERSION_CHARS_MAX.to_string()),
         ("description, comment, postal address", l::TEXT_CHARS_MAX.to_string()),
+        ("key, and value, of a tag that the Tag Service makes", l::TAG_HALF_CHARS_MAX.to_string()),
         ("value of an update parameter", l::INPUT_VALUE_CHARS_MAX.to_string()),
         ("address of a registry", l::URL_CHARS_MAX.to_string()),
     ]

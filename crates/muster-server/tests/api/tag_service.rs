@@ -213,7 +213,7 @@ async fn a_tag_on_a_device_is_one_for_both_apis(app: &TestApp) {
     let (service, device) = (admin(app).await, SimulatedDevice::enroll(app, "device").await);
     let bind = json!({ "tagKey": "site", "tagValue": "London", "resources": [of_device(&device)] });
     service.post("/v1/resource", &bind).await.empty(200);
-    let path = format!("devices/{}", device.uuid);
+    let path = format!("devices/{}?enrich_info=true", device.uuid);
     assert_eq!(app.viewer().get(&path).await.ok(200)["tags"], json!(["site=London"]));
     let listed = app.admin().get("/api/v2/account/tags/site=London").await.ok(200);
     assert_eq!(listed["device_count"], 1, "{listed}");
@@ -242,7 +242,7 @@ async fn a_tag_on_a_device_is_one_for_both_apis(app: &TestApp) {
 
 async fn binds_clears_and_replaces(app: &TestApp) {
     let (service, device) = (admin(app).await, SimulatedDevice::enroll(app, "device").await);
-    let path = format!("devices/{}", device.uuid);
+    let path = format!("devices/{}?enrich_info=true", device.uuid);
     let tags = async || app.viewer().get(&path).await.ok(200)["tags"].clone();
     let assign = |tags: &[(&str, &str)]| {
         let mut resource = of_device(&device);

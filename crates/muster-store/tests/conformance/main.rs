@@ -47,6 +47,8 @@ mod patches;
 mod plans;
 mod port_tunnels;
 mod presence;
+mod resources;
+mod tag_catalogue;
 mod tags;
 mod targets;
 mod tokens;
