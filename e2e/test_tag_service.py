@@ -124,8 +124,7 @@ def test_both_paths_of_the_full_query(tags):
 
 
 def test_what_one_api_does_the_other_sees(world, tags, device):
-    london = world.account.project_name
-    by_tag = {"project": {"name": london}, "groups": [],
+    by_tag = {"project": {"name": world.account.project_name}, "groups": [],
               "filters": [{"type": "tag", "operand": "is", "value": "site=London"}]}  # fmt: skip
 
     def v1_count():
@@ -134,7 +133,7 @@ def test_what_one_api_does_the_other_sees(world, tags, device):
         return len(answer.json()["message"])
 
     def v2_tags():
-        return world.v2.get(f"/devices/{device.uuid}").json()["tags"]
+        return world.v2.tags(device.uuid)
 
     resource = device_resource(world, device)
     tags.bind(("site", "London"), resource)
