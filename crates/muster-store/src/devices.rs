@@ -244,6 +244,13 @@ fn select_devices() -> SelectStatement {
         .take()
 }
 
+/// What the join says already, for the engines' sake: PostgreSQL would join a page in the
+/// middle of a fleet from the first row of `device_presence`.
+fn presence_behind(after: Option<RowId>) -> Condition {
+    let id = Expr::col((device_presence::Entity, device_presence::Column::DeviceId));
+    after.map_or_else(Condition::all, |after| Condition::all().add(id.gt(after)))
+}
+
 impl<C: ConnectionTrait> Db<C> {
     /// The row of a device of that fleet.
     pub async fn device_id(&self, fleet_id: RowId, uuid: &DeviceUuid) -> Result<Option<RowId>> {
@@ -287,10 +294,10 @@ impl<C: ConnectionTrait> Db<C> {
         after: Option<RowId>,
         limit: u64,
     ) -> Result<(Vec<Device>, bool)> {
-        let id = || column(devices::Column::Id);
+        let matching = matching.clone().behind(after);
         let query = select_devices()
             .cond_where(matching.condition(self.page_form()))
-            .cond_where(after.map_or_else(Condition::all, |after| Condition::all().add(id().gt(after))))
+            .cond_where(presence_behind(after))
             .order_by((devices::Entity, devices::Column::Id), Order::Asc)
             .limit(limit + 1)
             .take();
