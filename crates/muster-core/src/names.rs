@@ -163,14 +163,9 @@ checked_text!(
 );
 checked_text!(
     /// A second name of a resource of the Tag Service. May be empty.
+    #[derive(Default)]
     ResourceUuid, optional_name
 );
-
-impl Default for ResourceUuid {
-    fn default() -> Self {
-        Self(String::new())
-    }
-}
 
 fn name(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {

@@ -152,6 +152,11 @@ fn pages() -> Rows {
         ("tags that the device list shows of one device", l::LISTED_TAGS_MAX.to_string()),
         ("updates that are shown of one device", l::SHOWN_UPDATES_MAX.to_string()),
         ("port tunnels that the list shows", l::LISTED_TUNNELS_MAX.to_string()),
+        (
+            "tags of an account beyond which the Tag Service makes no more, by default",
+            l::ACCOUNT_TAGS_DEFAULT.to_string(),
+        ),
+        ("rows that a list of the Tag Service, which has no pages, holds in memory", l::STREAMED_ROWS.to_string()),
         ("values of the data monitor that are kept of each parameter and device", l::MONITOR_RECORDS_MAX.to_string()),
     ]
 }
@@ -162,6 +167,13 @@ fn bodies(defaults: &ServerConfig) -> Rows {
         ("groups, and filters, in one device filter", l::FILTER_ITEMS_MAX.to_string()),
         ("operations in one PATCH, and tags or apps in one operation", l::PATCH_ITEMS_MAX.to_string()),
         ("tags and apps in all of one PATCH", l::PATCH_ITEMS_TOTAL_MAX.to_string()),
+        ("tags in one call of the Tag Service, of one resource, and in one preview", l::TAGS_AT_ONCE_MAX.to_string()),
+        ("resources in one call that changes their tags", l::RESOURCES_AT_ONCE_MAX.to_string()),
+        ("tags of all resources in one call", l::ASSIGNED_TAGS_MAX.to_string()),
+        (
+            "resource ids, regions or service types in one query of the Tag Service",
+            l::QUERIED_RESOURCES_MAX.to_string(),
+        ),
         ("flows in one document", l::FLOWS_MAX.to_string()),
         ("steps in one flow", l::FLOW_STEPS_MAX.to_string()),
         ("update parameters of one document", l::FLOW_INPUTS_MAX.to_string()),

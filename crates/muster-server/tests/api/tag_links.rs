@@ -83,7 +83,7 @@ async fn everybody_sees_the_devices_of_their_fleets_alone(app: &TestApp) {
     let there = SimulatedDevice::enroll_with(app, &app.house().second_pairing, "there").await;
     let (here, there, ours) = (device("demo", &here), device("second", &there), resource("BCC", "bj", "i-1"));
     resources::bind(app.app(), &by, &tag("red", ""), &[here.clone(), there.clone(), ours.clone()]).await.unwrap();
-    resources::bind(app.app(), &by, &tag("blue", ""), &[there.clone()]).await.unwrap();
+    resources::bind(app.app(), &by, &tag("blue", ""), std::slice::from_ref(&there)).await.unwrap();
     let (here, there, ours) = (here.to_string(), there.to_string(), ours.to_string());
     for (who, red, blue) in [
         (app.admin(), vec![here.clone(), there.clone(), ours.clone()], vec![there.clone()]),

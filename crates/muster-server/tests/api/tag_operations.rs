@@ -115,8 +115,8 @@ async fn tags_that_exist_are_skipped_and_the_quota_is_refused_whole(app: &TestAp
     let refused = resources::assign(app.app(), &admin(app).await, &assigned).await;
     assert!(matches!(refused, Err(OpError::TagQuota { .. })), "{refused:?}");
     assert_eq!(all_names(app).await, made, "none of them is made");
-    resources::bind(app.app(), &admin(app).await, &tag("last", ""), &[our.clone()]).await.unwrap();
-    let refused = resources::bind(app.app(), &admin(app).await, &tag("more", ""), &[our.clone()]).await;
+    resources::bind(app.app(), &admin(app).await, &tag("last", ""), std::slice::from_ref(&our)).await.unwrap();
+    let refused = resources::bind(app.app(), &admin(app).await, &tag("more", ""), std::slice::from_ref(&our)).await;
     assert!(matches!(refused, Err(OpError::TagQuota { .. })), "{refused:?}");
     create(app, &[tag("red", ""), tag("last", "")]).await.unwrap();
     let unnameable = create(app, &[tag("red", ""), tag("a=b", "")]).await.unwrap_err().to_string();
@@ -154,7 +154,7 @@ async fn deletion_skips_what_is_missing_and_the_default_tag(app: &TestApp) {
     create(app, &[english.clone(), chinese.clone(), tag("Default tag", "x"), tag("red", "")]).await.unwrap();
     let our = resource("BCC", "bj", "i-1");
     for tag in [&english, &tag("red", "")] {
-        resources::bind(app.app(), &admin(app).await, tag, &[our.clone()]).await.unwrap();
+        resources::bind(app.app(), &admin(app).await, tag, std::slice::from_ref(&our)).await.unwrap();
     }
     let doomed = [english, chinese, tag("Default tag", "x"), tag("red", ""), tag("missing", ""), tag("a=b", "")];
     for _ in 0..2 {
@@ -237,7 +237,7 @@ async fn an_assignment_replaces_all_tags(app: &TestApp) {
     let (red, blue, green) = (tag("red", ""), tag("blue", ""), tag("green", ""));
     let first = [
         assignment(&lamp_name, &[red.clone(), blue.clone(), red.clone()]),
-        Assignment { uuid: ResourceUuid::parse("long").unwrap(), ..assignment(&our, &[blue.clone()]) },
+        Assignment { uuid: ResourceUuid::parse("long").unwrap(), ..assignment(&our, std::slice::from_ref(&blue)) },
     ];
     resources::assign(app.app(), by, &first).await.unwrap();
     assert_eq!(lamp.seen().await["tags"], json!(["blue", "red"]));
@@ -254,7 +254,7 @@ async fn an_assignment_replaces_all_tags(app: &TestApp) {
     assert_eq!(uuids, ["long", lamp.uuid.as_str(), "long"], "a second name is kept");
     resources::assign(app.app(), by, &[assignment(&our, &[]), assignment(&lamp_name, &[])]).await.unwrap();
     assert!(all_links(app).await.iter().all(|(_, bearers)| bearers.is_empty()));
-    let unknown = assignment(&resource(DEVICE, "second", lamp.uuid.as_str()), &[red.clone()]);
+    let unknown = assignment(&resource(DEVICE, "second", lamp.uuid.as_str()), std::slice::from_ref(&red));
     let refused = resources::assign(app.app(), by, &[assignment(&our, &[red]), unknown]).await.unwrap_err().to_string();
     let problem = format!("no device of that region is called \"{}\"", lamp.uuid);
     assert_eq!(refused, format!("resources[1].resourceId: {problem}"));
@@ -366,8 +366,8 @@ async fn changes_are_audited(app: &TestApp) {
     let before = app.audit().await.len();
     create(app, &[tag("red", ""), tag("blue", "")]).await.unwrap();
     create(app, &[tag("red", "")]).await.unwrap();
-    resources::bind(app.app(), by, &tag("red", ""), &[our.clone()]).await.unwrap();
-    resources::unbind(app.app(), by, &tag("red", ""), &[our.clone()]).await.unwrap();
+    resources::bind(app.app(), by, &tag("red", ""), std::slice::from_ref(&our)).await.unwrap();
+    resources::unbind(app.app(), by, &tag("red", ""), std::slice::from_ref(&our)).await.unwrap();
     resources::assign(app.app(), by, &[assignment(&our, &[tag("blue", ""), tag("new", "")])]).await.unwrap();
     resources::clear(app.app(), by, &our).await.unwrap();
     tags::delete_all(app.app(), by, &[tag("red", ""), tag("none", "")]).await.unwrap();

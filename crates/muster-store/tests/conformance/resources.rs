@@ -60,7 +60,7 @@ async fn a_resource_bears_a_tag_once_until_it_is_taken_off(db: TestDatabase) {
     assert_eq!((removed, again), (2, 0));
     assert_eq!(names(&house, &both).await, pairs(&[("BCC/bj/i-1", "blue")]));
     house.write(async |tx| tx.tag_resources(house.account, &links).await).await.unwrap();
-    let cleared = house.write(async |tx| tx.clear_tags_of_resources(house.account, &[one.clone()]).await);
+    let cleared = house.write(async |tx| tx.clear_tags_of_resources(house.account, std::slice::from_ref(&one)).await);
     assert_eq!(cleared.await.unwrap(), 2);
     assert_eq!(names(&house, &both).await, pairs(&[("BCC/bj/i-2", "red")]));
     assert_eq!(house.write(async |tx| tx.tag_resources(house.account, &[]).await).await.unwrap(), 0);

@@ -105,7 +105,10 @@ async fn deletion_takes_tags_off_everything_in_three_statements(db: TestDatabase
     assert_eq!((removed, statements.take().len()), (Borne { devices: 3, resources: 1 }, 3));
     assert_eq!((house.tag_names(&one).await, house.tag_names(&two).await.len()), (vec!["kept".to_owned()], 0));
     let read = house.store().read();
-    assert_eq!(read.tags_of_resources(house.account, &[ours.clone()]).await.unwrap(), [(ours, "kept".to_owned())]);
+    assert_eq!(
+        read.tags_of_resources(house.account, std::slice::from_ref(&ours)).await.unwrap(),
+        [(ours, "kept".to_owned())]
+    );
     assert_eq!(read.tags_count(house.account).await.unwrap(), 1);
     assert_eq!(house.write(async |tx| tx.delete_tags(&[]).await).await.unwrap(), Borne::default());
 }
