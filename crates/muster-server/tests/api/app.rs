@@ -140,7 +140,7 @@ impl TestApp {
     pub(crate) async fn signer(&self, user: &str, policy: TagPolicy) -> Signer {
         let app = self.app();
         let order = KeyOrder { description: Text::parse("").unwrap(), user: None, policy };
-        let mut rng = app.random(|rng| StdRng::from_rng(rng));
+        let mut rng = app.random(StdRng::from_rng);
         let user = UserName::parse(user).unwrap();
         let (key, secret) =
             access_keys::create_by_operator(&app.store, &app.vault, &user, &order, &mut rng).await.unwrap();
