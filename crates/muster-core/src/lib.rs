@@ -11,6 +11,7 @@
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
 //! * [`target`]: how one device goes through one deployment;
+//! * [`rollout`]: how a deployment goes over its devices;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`registry`]: where updates come from;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
@@ -27,6 +28,7 @@ pub mod monitor;
 pub mod names;
 pub mod patch;
 pub mod registry;
+pub mod rollout;
 pub mod scope;
 pub mod target;
 pub mod token;

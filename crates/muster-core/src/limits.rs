@@ -62,6 +62,13 @@ pub const RUN_DEADLINE_SLACK: Duration = Duration::from_secs(60 * 60);
 /// How long a device may take to confirm an abort.
 pub const ABORT_DEADLINE: Duration = Duration::from_secs(60 * 60);
 
+/// Most waves that a rollout may name.
+pub const ROLLOUT_WAVES_MAX: usize = 20;
+/// Most devices that a wave or a budget of a rollout may count.
+pub const ROLLOUT_DEVICES_MAX: u64 = 10_000_000;
+/// Most minutes that a rollout may wait for anything: a year.
+pub const ROLLOUT_MINUTES_MAX: u64 = 365 * 24 * 60;
+
 /// Time between two keepalives of a device, unless its fleet says otherwise.
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
 /// The shortest time between two keepalives that a fleet may ask for.
