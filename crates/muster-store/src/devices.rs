@@ -366,6 +366,7 @@ impl Tx {
             has_agent: new.access == DeviceAccess::Agent,
             capabilities: json(&[]),
             told_heartbeat_ms: millis(told),
+            time_zone: String::new(),
         };
         let presence = device_presence::Model {
             device_id: row.id,

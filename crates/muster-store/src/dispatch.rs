@@ -18,6 +18,7 @@ use crate::db::{Db, Result, Tx};
 use crate::entities::{deployments, device_presence, devices, targets};
 use crate::error::StoreError;
 use crate::filter::{Matching, SetForm};
+use crate::page::subquery;
 use crate::targets::is_open;
 
 /// Something that must be sent to a device.
@@ -59,6 +60,12 @@ pub struct Standing {
     pub is_behind_another: bool,
     /// A person asked for the abort.
     pub is_abort_requested: bool,
+    /// Its rollout has not let it go yet.
+    pub is_held: bool,
+    /// The device said not now, and is not asked again yet.
+    pub is_put_off: bool,
+    /// Which wave of the rollout it is in, from 0.
+    pub wave: u32,
 }
 
 #[derive(FromQueryResult)]
@@ -78,6 +85,10 @@ struct StandingRow {
     link_server: String,
     online_until_at: i64,
     older_open: i64,
+    newer_started: i64,
+    is_released: bool,
+    ask_again_at: i64,
+    wave: i32,
 }
 
 impl<C: ConnectionTrait> Db<C> {
@@ -92,8 +103,11 @@ impl<C: ConnectionTrait> Db<C> {
             is_linked: !row.link_server.is_empty() && row.online_until_at > self.now().as_millis(),
             is_sent: row.dispatched_epoch > 0,
             is_update_trigger_set: row.is_update_trigger_set,
-            is_behind_another: row.older_open > 0,
+            is_behind_another: row.older_open > 0 || row.newer_started > 0,
             is_abort_requested: row.is_abort_requested,
+            is_held: !row.is_released,
+            is_put_off: row.ask_again_at > self.now().as_millis(),
+            wave: row.wave.try_into().unwrap_or(0),
         }))
     }
 
@@ -110,6 +124,9 @@ impl<C: ConnectionTrait> Db<C> {
                 is_update_trigger_set: row.held > 0,
                 is_behind_another: row.behind > 0,
                 is_abort_requested: false,
+                is_held: false,
+                is_put_off: false,
+                wave: 0,
             };
             let standing = Some(standing).filter(|_| row.runs_flows > 0);
             Ok((standing, row.matching.try_into().unwrap_or(0)))
@@ -120,7 +137,7 @@ impl<C: ConnectionTrait> Db<C> {
     /// What is due over the links of `server`, at most `limit`: to the given
     /// devices, or to any.
     pub async fn due(&self, server: &str, device_ids: Option<&[RowId]>, limit: u64) -> Result<Vec<Due>> {
-        let query = select_due(server, device_ids, limit);
+        let query = select_due(server, self.now(), device_ids, limit);
         let rows = self.conn.query_all(&query).await?;
         Ok(rows.iter().map(|row| Due::from_query_result(row, "")).collect::<Result<_, _>>()?)
     }
@@ -147,11 +164,13 @@ fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
     use device_presence::Column as P;
     use targets::Column as T;
     let older_open = older_open(Expr::cust("COUNT(*)"));
+    let newer_started = newer_started(Expr::cust("COUNT(*)"));
     from_targets()
-        .columns([T::DispatchedEpoch, T::IsAbortRequested].map(|column| (targets::Entity, column)))
+        .columns([T::DispatchedEpoch, T::IsAbortRequested, T::IsReleased, T::AskAgainAt, T::Wave].map(|column| (targets::Entity, column)))
         .column((devices::Entity, devices::Column::IsUpdateTriggerSet))
         .columns([P::LinkServer, P::OnlineUntilAt].map(|column| (device_presence::Entity, column)))
-        .expr_as(Expr::SubQuery(None, Box::new(older_open.into())), "older_open")
+        .expr_as(subquery(older_open), "older_open")
+        .expr_as(subquery(newer_started), "newer_started")
         .and_where(of(T::DeploymentId).eq(deployment_id))
         .and_where(of(T::DeviceId).eq(device_id))
         .take()
@@ -183,7 +202,7 @@ fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
 }
 
 /// Targets with their devices and the devices' links.
-fn from_targets() -> SelectStatement {
+pub(crate) fn from_targets() -> SelectStatement {
     use targets::Column as T;
     Query::select()
         .from(targets::Entity)
@@ -199,13 +218,13 @@ fn from_targets() -> SelectStatement {
         .take()
 }
 
-fn select_due(server: &str, device_ids: Option<&[RowId]>, limit: u64) -> SelectStatement {
+fn select_due(server: &str, now: Timestamp, device_ids: Option<&[RowId]>, limit: u64) -> SelectStatement {
     use targets::Column as T;
     let presence = |column: device_presence::Column| (device_presence::Entity, column);
     let to_run = Condition::all()
         .add(of(T::IsAbortRequested).eq(false))
         .add(of(T::DispatchedEpoch).lt(epoch()))
-        .add(Condition::any().add(has_started()).add(may_start()));
+        .add(Condition::any().add(has_started()).add(could_start(now).add(of(T::IsReleased))));
     let to_abort = Condition::all().add(of(T::IsAbortRequested)).add(of(T::AbortEpoch).lt(epoch()));
     let mut query = from_targets()
         .columns(
@@ -213,7 +232,7 @@ fn select_due(server: &str, device_ids: Option<&[RowId]>, limit: u64) -> SelectS
         )
         .column(presence(device_presence::Column::LinkEpoch))
         .and_where(is_open())
-        .and_where(Expr::col(presence(device_presence::Column::LinkServer)).eq(server))
+        .and_where(is_linked_to(server))
         .cond_where(Condition::any().add(to_run).add(to_abort))
         .order_by((targets::Entity, T::DeploymentId), Order::Asc)
         .limit(limit)
@@ -229,12 +248,20 @@ fn has_started() -> Expr {
     of(targets::Column::DispatchedEpoch).gt(0)
 }
 
-/// The device takes updates, and none of its older targets is open: one at a
-/// time, in the order of their making.
-fn may_start() -> Condition {
+/// The device's link is held by that server.
+pub(crate) fn is_linked_to(server: &str) -> Expr {
+    Expr::col((device_presence::Entity, device_presence::Column::LinkServer)).eq(server)
+}
+
+/// The device takes updates, it has not said not now, and no other of its targets is
+/// in the way: one at a time, in the order of their making. One that is tried again may
+/// be older than one that has begun.
+pub(crate) fn could_start(now: Timestamp) -> Condition {
     Condition::all()
         .add(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet)).eq(false))
+        .add(of(targets::Column::AskAgainAt).lte(now.as_millis()))
         .add(Expr::exists(older_open(Expr::value(1))).not())
+        .add(Expr::exists(newer_started(Expr::value(1))).not())
 }
 
 /// The open targets of the device from older deployments.
@@ -247,6 +274,20 @@ fn older_open(what: Expr) -> SelectStatement {
         .and_where(Expr::col((older.clone(), T::DeviceId)).equals((targets::Entity, T::DeviceId)))
         .and_where(Expr::cust(r#""older"."status" < 2"#))
         .and_where(Expr::col((older, T::DeploymentId)).lt(of(T::DeploymentId)))
+        .take()
+}
+
+/// The targets of the device from newer deployments that it has been told of and not ended.
+fn newer_started(what: Expr) -> SelectStatement {
+    use targets::Column as T;
+    let newer = Alias::new("newer");
+    Query::select()
+        .expr(what)
+        .from_as(targets::Entity, newer.clone())
+        .and_where(Expr::col((newer.clone(), T::DeviceId)).equals((targets::Entity, T::DeviceId)))
+        .and_where(Expr::cust(r#""newer"."status" < 2"#))
+        .and_where(Expr::col((newer.clone(), T::DeploymentId)).gt(of(T::DeploymentId)))
+        .and_where(Expr::col((newer, T::DispatchedEpoch)).gt(0))
         .take()
 }
 

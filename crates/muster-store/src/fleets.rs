@@ -204,6 +204,10 @@ impl Tx {
             name: name.as_str().to_owned(),
             heartbeat_ms: i64::try_from(HEARTBEAT_DEFAULT.as_millis()).unwrap_or(i64::MAX),
             created_at: self.now().as_millis(),
+            pending_deadline_ms: 0,
+            run_deadline_ms: 0,
+            abort_deadline_ms: 0,
+            update_windows: "[]".to_owned(),
         };
         fleets::Entity::insert(fleets::ActiveModel::from(row.clone())).exec_without_returning(&self.conn).await?;
         for group in NEW_FLEET_GROUPS {

@@ -34,6 +34,7 @@ pub mod presence;
 mod printable;
 pub mod registries;
 pub mod roles;
+pub mod rollouts;
 pub mod saved_filters;
 pub mod sealing;
 pub mod tags;

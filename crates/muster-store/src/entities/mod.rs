@@ -25,6 +25,7 @@ pub(crate) mod port_tunnels;
 pub(crate) mod registries;
 pub(crate) mod role_permissions;
 pub(crate) mod roles;
+pub(crate) mod rollouts;
 pub(crate) mod saved_filters;
 pub(crate) mod sealing_checks;
 pub(crate) mod steps;

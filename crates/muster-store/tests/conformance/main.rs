@@ -46,6 +46,7 @@ mod patches;
 mod plans;
 mod port_tunnels;
 mod presence;
+mod rollouts;
 mod tags;
 mod targets;
 mod tokens;
