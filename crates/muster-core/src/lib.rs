@@ -10,7 +10,7 @@
 //! * [`limits`]: every bound, named with its unit;
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
-//! * [`target`]: how one device goes through one deployment;
+//! * [`target`], [`deadlines`]: how one device goes through one deployment, and for how long;
 //! * [`rollout`]: how a deployment goes over its devices;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`registry`]: where updates come from;
@@ -18,6 +18,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod deadlines;
 pub mod filter;
 pub mod flow;
 pub mod identifiers;

@@ -166,7 +166,10 @@ fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
     let older_open = older_open(Expr::cust("COUNT(*)"));
     let newer_started = newer_started(Expr::cust("COUNT(*)"));
     from_targets()
-        .columns([T::DispatchedEpoch, T::IsAbortRequested, T::IsReleased, T::AskAgainAt, T::Wave].map(|column| (targets::Entity, column)))
+        .columns(
+            [T::DispatchedEpoch, T::IsAbortRequested, T::IsReleased, T::AskAgainAt, T::Wave]
+                .map(|column| (targets::Entity, column)),
+        )
         .column((devices::Entity, devices::Column::IsUpdateTriggerSet))
         .columns([P::LinkServer, P::OnlineUntilAt].map(|column| (device_presence::Entity, column)))
         .expr_as(subquery(older_open), "older_open")

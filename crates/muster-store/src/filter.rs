@@ -21,8 +21,8 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelec
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Result};
-use crate::error::StoreError;
 use crate::entities::{device_apps, device_presence, device_tags, devices, groups, targets};
+use crate::error::StoreError;
 use crate::fleets::Fleet;
 
 /// A device filter whose names have been looked up: row ids, of one fleet or of several.

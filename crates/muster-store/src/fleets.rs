@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
+use muster_core::deadlines::WireDeadlines;
 use muster_core::ids::RowId;
 use muster_core::limits::HEARTBEAT_DEFAULT;
 use muster_core::names::{FleetName, GroupName, ProjectKey};
@@ -31,6 +32,14 @@ pub struct Fleet {
     pub name: String,
     /// Time between two keepalives of its devices.
     pub heartbeat: Duration,
+    /// When its deployments' targets end by themselves, where the fleet says so.
+    pub deadlines: WireDeadlines,
+}
+
+/// What three columns say of the fleet's deadlines: 0 for nothing.
+fn fleet_deadlines([pending, run, abort]: [i64; 3]) -> WireDeadlines {
+    let minutes = |millis: i64| u64::try_from(millis / 60_000).ok().filter(|minutes| *minutes > 0);
+    WireDeadlines { pending_minutes: minutes(pending), run_minutes: minutes(run), abort_minutes: minutes(abort) }
 }
 
 impl From<fleets::Model> for Fleet {
@@ -41,6 +50,7 @@ impl From<fleets::Model> for Fleet {
             project_key: row.project_key,
             name: row.name,
             heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
+            deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
         }
     }
 }
@@ -65,6 +75,8 @@ pub struct FleetChange {
     pub name: Option<FleetName>,
     /// A new time between two keepalives of its devices.
     pub heartbeat: Option<Duration>,
+    /// All of its deadlines; what they leave out is the server's to say again.
+    pub deadlines: Option<WireDeadlines>,
 }
 
 #[derive(FromQueryResult)]
@@ -74,6 +86,9 @@ struct ViewRow {
     project_key: String,
     name: String,
     heartbeat_ms: i64,
+    pending_deadline_ms: i64,
+    run_deadline_ms: i64,
+    abort_deadline_ms: i64,
     created_at: i64,
     device_count: i64,
     group_count: i64,
@@ -88,6 +103,7 @@ impl From<ViewRow> for FleetView {
                 project_key: row.project_key,
                 name: row.name,
                 heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
+                deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
             },
             created_at: Timestamp::from_millis(row.created_at),
             device_count: row.device_count.try_into().unwrap_or(0),
@@ -103,6 +119,7 @@ fn select_views() -> SelectStatement {
     let groups = count(groups::Entity, Expr::col((groups::Entity, groups::Column::FleetId)).equals(of(F::Id)));
     Query::select()
         .columns([F::Id, F::AccountId, F::ProjectKey, F::Name, F::HeartbeatMs, F::CreatedAt].map(of))
+        .columns([F::PendingDeadlineMs, F::RunDeadlineMs, F::AbortDeadlineMs].map(of))
         .expr_as(devices, "device_count")
         .expr_as(groups, "group_count")
         .from(fleets::Entity)
@@ -219,9 +236,13 @@ impl Tx {
     /// Changes a fleet. A new name must be free in the account.
     pub async fn change_fleet(&self, fleet_id: RowId, change: &FleetChange) -> Result<()> {
         let heartbeat_ms = |heartbeat: Duration| i64::try_from(heartbeat.as_millis()).unwrap_or(i64::MAX);
+        let deadline_ms = |minutes: Option<u64>| i64::try_from(minutes.unwrap_or(0) * 60_000).unwrap_or(i64::MAX);
         let row = fleets::ActiveModel {
             name: change.name.as_ref().map_or(NotSet, |name| Set(name.as_str().to_owned())),
             heartbeat_ms: change.heartbeat.map_or(NotSet, |heartbeat| Set(heartbeat_ms(heartbeat))),
+            pending_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.pending_minutes))),
+            run_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.run_minutes))),
+            abort_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.abort_minutes))),
             ..Default::default()
         };
         if row.is_changed() {

@@ -55,7 +55,10 @@ pub struct Rollout {
     pub progress: Progress,
     /// When the deployment's targets end by themselves.
     pub deadlines: Deadlines,
-    account_id: RowId,
+    /// Whose it is.
+    pub account_id: RowId,
+    /// The fleet that it was made in.
+    pub fleet_id: RowId,
     /// Which devices are included that come later.
     follow: Option<Matching>,
     followed_at: Timestamp,
@@ -92,6 +95,7 @@ struct RolloutRow {
     deployment_id: i64,
     uuid: String,
     account_id: i64,
+    fleet_id: i64,
     policy: String,
     phase: i16,
     wave: i32,
@@ -145,6 +149,7 @@ impl RolloutRow {
             progress: Progress { state, waves, wave_time },
             deadlines,
             account_id: self.account_id,
+            fleet_id: self.fleet_id,
             follow: if self.follow_filter.is_empty() { None } else { Some(Matching::stored(&self.follow_filter)?) },
             followed_at: Timestamp::from_millis(self.followed_at),
         })
@@ -185,7 +190,7 @@ fn select_rollouts() -> SelectStatement {
     Query::select()
         .columns(columns.map(|column| (rollouts::Entity, column)))
         .columns(
-            [D::Uuid, D::PendingDeadlineMs, D::RunDeadlineMs, D::AbortDeadlineMs]
+            [D::Uuid, D::FleetId, D::PendingDeadlineMs, D::RunDeadlineMs, D::AbortDeadlineMs]
                 .map(|column| (deployments::Entity, column)),
         )
         .column((fleets::Entity, fleets::Column::AccountId))
@@ -258,6 +263,24 @@ impl<C: ConnectionTrait> Db<C> {
             }
         }
         Ok(rollouts)
+    }
+
+    /// Whether a round would do anything for a rollout over the links of `server`.
+    pub async fn is_rollout_due(&self, rollout: &Rollout, server: &str) -> Result<bool> {
+        let plan = rollout.plan(self.now());
+        if plan.state != rollout.progress.state || rollout.is_follow_due(self.now()) {
+            return Ok(true);
+        }
+        if rollout.progress.waves.iter().all(|wave| wave.waiting == 0) {
+            return Ok(false);
+        }
+        let mut look = if plan.may_start > 0 {
+            release::ready(rollout, plan.state.wave, server, self.now())
+        } else {
+            release::unsent(rollout)
+        };
+        let query = look.expr(Expr::value(1)).limit(1).take();
+        Ok(self.conn.query_one(&query).await?.is_some())
     }
 
     /// Whether a deployment has a rollout.
@@ -379,9 +402,10 @@ impl Tx {
             .expr(Expr::value(1))
             .from(targets::Entity)
             .and_where(Expr::col((targets::Entity, T::DeploymentId)).eq(id))
-            .and_where(Expr::col((targets::Entity, T::DeviceId)).eq(crate::filter::column(
-                crate::entities::devices::Column::Id,
-            )))
+            .and_where(
+                Expr::col((targets::Entity, T::DeviceId))
+                    .eq(crate::filter::column(crate::entities::devices::Column::Id)),
+            )
             .take();
         let new = matching.at(now).condition(SetForm::In).add(Expr::exists(in_it).not());
         let insert = targets_in(id, rollout.deadlines.pending, now, last_wave(&rollout.policy), false, false);

@@ -8,8 +8,8 @@ use muster_core::clock::Timestamp;
 use muster_core::ids::{DeploymentUuid, RowId};
 use muster_core::limits::{NAME_CHARS_MAX, TEXT_CHARS_MAX};
 use muster_core::target::{
-    Deadlines, Reason, RunEvent, StepResult, Target, TargetEffect, TargetEvent, TargetStatus, Unchanged, aborted_before_start,
-    deadline_verdict,
+    Deadlines, Reason, RunEvent, StepResult, Target, TargetEffect, TargetEvent, TargetStatus, Unchanged,
+    aborted_before_start, deadline_verdict,
 };
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, OnConflict, Order, Query};
 use sea_orm::{
@@ -412,8 +412,8 @@ fn deadlines_of(deployment: &deployments::Model) -> Deadlines {
 
 /// [`deadline_verdict`] as an expression over `targets`.
 fn verdict(pick: impl Fn((TargetStatus, Reason)) -> Expr) -> CaseStatement {
-    use targets::Column as T;
     use TargetStatus::{InProgress, Pending};
+    use targets::Column as T;
     let of = |column: T| Expr::col((targets::Entity, column));
     let is_pending = of(T::Status).eq(Pending.code());
     CaseStatement::new()

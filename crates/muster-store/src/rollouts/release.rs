@@ -1,5 +1,6 @@
 //! Which waiting devices of a rollout may start: one statement, however many they are.
 
+use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::rollout::plan::Plan;
 use muster_core::rollout::policy::Disruption;
@@ -22,12 +23,7 @@ impl Tx {
     /// a run may take, so that one that vanishes does not keep its place for ever.
     pub(super) async fn release(&self, rollout: &Rollout, plan: &Plan, server: &str) -> Result<u64> {
         use targets::Column as T;
-        let ready = from_targets()
-            .and_where(held_up_to(rollout.deployment_id, plan.state.wave))
-            .and_where(of(T::Status).eq(TargetStatus::Pending.code()))
-            .and_where(is_linked_to(server))
-            .cond_where(could_start(self.now()))
-            .take();
+        let ready = ready(rollout, plan.state.wave, server, self.now());
         let at_most = Ord::min(plan.may_start, i64::MAX.unsigned_abs());
         let chosen = match &rollout.policy.disruption {
             None => first(ready, at_most),
@@ -50,18 +46,9 @@ impl Tx {
     /// could not start any more: their links broke, or something holds them back since.
     pub(super) async fn take_back(&self, rollout: &Rollout, server: &str) -> Result<u64> {
         use targets::Column as T;
-        let waves = 0..=i32::try_from(rollout.progress.state.wave).unwrap_or(i32::MAX);
-        let unsent = || {
-            of(T::DeploymentId)
-                .eq(rollout.deployment_id)
-                .and(of(T::Wave).is_in(waves.clone()))
-                .and(of(T::Status).eq(TargetStatus::Pending.code()))
-                .and(Expr::cust(r#""targets"."is_released""#))
-                .and(of(T::DispatchedEpoch).eq(0))
-        };
         let kept = from_targets()
             .column((targets::Entity, T::DeviceId))
-            .and_where(unsent())
+            .and_where(is_unsent(rollout))
             .and_where(is_linked_to(server).or(is_linked_elsewhere(self.now().as_millis(), server)))
             .cond_where(could_start(self.now()))
             .take();
@@ -69,11 +56,37 @@ impl Tx {
             .table(targets::Entity)
             .value(T::IsReleased, false)
             .value(T::DeadlineAt, of(T::PendingUntilAt))
-            .and_where(unsent())
+            .and_where(is_unsent(rollout))
             .and_where(of(T::DeviceId).not_in_subquery(kept))
             .take();
         Ok(self.conn.execute(&update).await?.rows_affected())
     }
+}
+
+/// Devices that could start now, of the waves up to that one.
+pub(super) fn ready(rollout: &Rollout, wave: u32, server: &str, now: Timestamp) -> SelectStatement {
+    from_targets()
+        .and_where(held_up_to(rollout.deployment_id, wave))
+        .and_where(of(targets::Column::Status).eq(TargetStatus::Pending.code()))
+        .and_where(is_linked_to(server))
+        .cond_where(could_start(now))
+        .take()
+}
+
+/// Devices that were let go and have not been told.
+pub(super) fn unsent(rollout: &Rollout) -> SelectStatement {
+    from_targets().and_where(is_unsent(rollout)).take()
+}
+
+fn is_unsent(rollout: &Rollout) -> Expr {
+    use targets::Column as T;
+    let waves = 0..=i32::try_from(rollout.progress.state.wave).unwrap_or(i32::MAX);
+    of(T::DeploymentId)
+        .eq(rollout.deployment_id)
+        .and(of(T::Wave).is_in(waves))
+        .and(of(T::Status).eq(TargetStatus::Pending.code()))
+        .and(Expr::cust(r#""targets"."is_released""#))
+        .and(of(T::DispatchedEpoch).eq(0))
 }
 
 fn of(column: targets::Column) -> Expr {
@@ -84,10 +97,7 @@ fn of(column: targets::Column) -> Expr {
 fn is_linked_elsewhere(now: i64, server: &str) -> Expr {
     use crate::entities::device_presence::{Column as P, Entity as Presence};
     let presence = |column: P| Expr::col((Presence, column));
-    presence(P::LinkServer)
-        .ne("")
-        .and(presence(P::LinkServer).ne(server))
-        .and(presence(P::OnlineUntilAt).gt(now))
+    presence(P::LinkServer).ne("").and(presence(P::LinkServer).ne(server)).and(presence(P::OnlineUntilAt).gt(now))
 }
 
 fn first(mut ready: SelectStatement, at_most: u64) -> SelectStatement {

@@ -7,11 +7,11 @@ use muster_core::filter::{DeviceFilter, Filter, Rule};
 use muster_core::flow::inputs::InputValues;
 use muster_core::flow::yaml;
 use muster_core::ids::{DeploymentUuid, DeviceUuid, RowId};
+use muster_core::limits::ABORT_DEADLINE;
 use muster_core::names::{
     AccountName, AppName, DeviceName, FleetName, GroupName, ProjectKey, StepName, TagName, Text, UserName, Version,
 };
 use muster_core::patch::DeviceChange;
-use muster_core::limits::ABORT_DEADLINE;
 use muster_core::target::{Deadlines, Reason, RunEvent, RunOutcome, StepResult, TargetStatus};
 use muster_store::accounts::{NewUser, User};
 use muster_store::deployments::{DeploymentKind, NewDeployment};

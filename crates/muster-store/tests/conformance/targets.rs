@@ -249,10 +249,8 @@ async fn expiry_is_limited_and_takes_the_most_overdue(db: TestDatabase) {
         house.device(&format!("device {number}")).await;
     }
     let later = house.deploy(&house.everything()).await;
-    let sooner = NewDeployment {
-        deadlines: Deadlines { pending: Duration::from_secs(1), ..DEADLINES },
-        ..house.deployment()
-    };
+    let sooner =
+        NewDeployment { deadlines: Deadlines { pending: Duration::from_secs(1), ..DEADLINES }, ..house.deployment() };
     let sooner = house.deploy_as(&sooner, &house.everything()).await;
     house.db.clock().advance(PENDING_DEADLINE);
     let expire = async || house.write(async |tx| tx.expire_targets(2).await).await.unwrap();
