@@ -34,4 +34,6 @@ pub mod scope;
 pub mod target;
 pub mod token;
 pub mod tunnel;
+#[cfg(feature = "windows")]
+pub mod window;
 pub mod wire;

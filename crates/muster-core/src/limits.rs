@@ -69,6 +69,10 @@ pub const ROLLOUT_DEVICES_MAX: u64 = 10_000_000;
 /// Most minutes that a rollout may wait for anything: a year.
 pub const ROLLOUT_MINUTES_MAX: u64 = 365 * 24 * 60;
 
+/// Most update windows of a fleet.
+pub const UPDATE_WINDOWS_MAX: usize = 20;
+/// The longest update window: a week.
+pub const UPDATE_WINDOW_MINUTES_MAX: u64 = 7 * 24 * 60;
 /// How often a deployment that follows its filter looks for devices that came later.
 pub const FOLLOW_PERIOD: Duration = Duration::from_secs(60);
 /// How soon a device is asked again that said not now.

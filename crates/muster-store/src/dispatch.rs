@@ -8,6 +8,7 @@ use muster_core::clock::Timestamp;
 use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::RowId;
+use muster_core::window;
 use sea_orm::sea_query::{
     Alias, CaseStatement, Condition, Expr, ExprTrait, IntoIden, IntoValueTuple, Order, Query, SelectStatement,
     TableRef, UpdateStatement,
@@ -15,9 +16,10 @@ use sea_orm::sea_query::{
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult};
 
 use crate::db::{Db, Result, Tx};
-use crate::entities::{deployments, device_presence, devices, targets};
+use crate::entities::{deployments, device_presence, devices, fleets, targets};
 use crate::error::StoreError;
 use crate::filter::{Matching, SetForm};
+use crate::fleets::windows_of;
 use crate::page::subquery;
 use crate::targets::is_open;
 
@@ -64,6 +66,8 @@ pub struct Standing {
     pub is_held: bool,
     /// The device said not now, and is not asked again yet.
     pub is_put_off: bool,
+    /// No update window of the device's fleet is open where the device is.
+    pub is_outside_window: bool,
     /// Which wave of the rollout it is in, from 0.
     pub wave: u32,
 }
@@ -89,6 +93,8 @@ struct StandingRow {
     is_released: bool,
     ask_again_at: i64,
     wave: i32,
+    update_windows: String,
+    time_zone: String,
 }
 
 impl<C: ConnectionTrait> Db<C> {
@@ -107,6 +113,7 @@ impl<C: ConnectionTrait> Db<C> {
             is_abort_requested: row.is_abort_requested,
             is_held: !row.is_released,
             is_put_off: row.ask_again_at > self.now().as_millis(),
+            is_outside_window: !window::is_open(&windows_of(&row.update_windows), &row.time_zone, self.now()),
             wave: row.wave.try_into().unwrap_or(0),
         }))
     }
@@ -126,6 +133,7 @@ impl<C: ConnectionTrait> Db<C> {
                 is_abort_requested: false,
                 is_held: false,
                 is_put_off: false,
+                is_outside_window: false,
                 wave: 0,
             };
             let standing = Some(standing).filter(|_| row.runs_flows > 0);
@@ -137,7 +145,8 @@ impl<C: ConnectionTrait> Db<C> {
     /// What is due over the links of `server`, at most `limit`: to the given
     /// devices, or to any.
     pub async fn due(&self, server: &str, device_ids: Option<&[RowId]>, limit: u64) -> Result<Vec<Due>> {
-        let query = select_due(server, self.now(), device_ids, limit);
+        let closed = self.closed_zones(&from_targets().and_where(is_waiting(server, device_ids)).take()).await?;
+        let query = select_due(server, &Gate { now: self.now(), closed }, device_ids, limit);
         let rows = self.conn.query_all(&query).await?;
         Ok(rows.iter().map(|row| Due::from_query_result(row, "")).collect::<Result<_, _>>()?)
     }
@@ -170,7 +179,14 @@ fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
             [T::DispatchedEpoch, T::IsAbortRequested, T::IsReleased, T::AskAgainAt, T::Wave]
                 .map(|column| (targets::Entity, column)),
         )
-        .column((devices::Entity, devices::Column::IsUpdateTriggerSet))
+        .columns(
+            [devices::Column::IsUpdateTriggerSet, devices::Column::TimeZone].map(|column| (devices::Entity, column)),
+        )
+        .column((fleets::Entity, fleets::Column::UpdateWindows))
+        .inner_join(
+            fleets::Entity,
+            Expr::col((fleets::Entity, fleets::Column::Id)).equals((devices::Entity, devices::Column::FleetId)),
+        )
         .columns([P::LinkServer, P::OnlineUntilAt].map(|column| (device_presence::Entity, column)))
         .expr_as(subquery(older_open), "older_open")
         .expr_as(subquery(newer_started), "newer_started")
@@ -221,13 +237,13 @@ pub(crate) fn from_targets() -> SelectStatement {
         .take()
 }
 
-fn select_due(server: &str, now: Timestamp, device_ids: Option<&[RowId]>, limit: u64) -> SelectStatement {
+fn select_due(server: &str, gate: &Gate, device_ids: Option<&[RowId]>, limit: u64) -> SelectStatement {
     use targets::Column as T;
     let presence = |column: device_presence::Column| (device_presence::Entity, column);
     let to_run = Condition::all()
         .add(of(T::IsAbortRequested).eq(false))
         .add(of(T::DispatchedEpoch).lt(epoch()))
-        .add(Condition::any().add(has_started()).add(could_start(now).add(of(T::IsReleased))));
+        .add(Condition::any().add(has_started()).add(could_start(gate).add(of(T::IsReleased))));
     let to_abort = Condition::all().add(of(T::IsAbortRequested)).add(of(T::AbortEpoch).lt(epoch()));
     let mut query = from_targets()
         .columns(
@@ -251,6 +267,66 @@ fn has_started() -> Expr {
     of(targets::Column::DispatchedEpoch).gt(0)
 }
 
+/// What decides, beside a device's rows, whether it may begin.
+pub(crate) struct Gate {
+    pub(crate) now: Timestamp,
+    pub(crate) closed: ClosedZones,
+}
+
+/// The fleets with update windows, each with the time zones in which none is open.
+pub(crate) type ClosedZones = Vec<(RowId, Vec<String>)>;
+
+impl Gate {
+    /// The device's fleet has no update windows, or one is open where the device is.
+    fn is_open(&self) -> Condition {
+        let device = |column: devices::Column| Expr::col((devices::Entity, column));
+        let closed = self.closed.iter().fold(Condition::any(), |closed, (fleet_id, zones)| {
+            let there = device(devices::Column::TimeZone).is_in(zones.iter().map(String::as_str));
+            closed.add(device(devices::Column::FleetId).eq(*fleet_id).and(there))
+        });
+        if self.closed.is_empty() { Condition::all() } else { closed.not() }
+    }
+}
+
+/// Targets that have not begun, over the links of that server.
+fn is_waiting(server: &str, device_ids: Option<&[RowId]>) -> Expr {
+    let waiting = is_open().and(of(targets::Column::DispatchedEpoch).eq(0)).and(is_linked_to(server));
+    match device_ids {
+        Some(device_ids) => waiting.and(of(targets::Column::DeviceId).is_in(device_ids.iter().copied())),
+        None => waiting,
+    }
+}
+
+impl<C: ConnectionTrait> Db<C> {
+    /// Where, among the devices of these targets, no update window is open. Nothing is
+    /// asked of the devices while no fleet has windows.
+    pub(crate) async fn closed_zones(&self, of_targets: &SelectStatement) -> Result<ClosedZones> {
+        let fleets = self.fleets_with_windows().await?;
+        if fleets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let zones = of_targets
+            .clone()
+            .distinct()
+            .columns([devices::Column::FleetId, devices::Column::TimeZone].map(|column| (devices::Entity, column)))
+            .and_where(Expr::col((devices::Entity, devices::Column::FleetId)).is_in(fleets.iter().map(|(id, _)| *id)))
+            .take();
+        let mut closed: ClosedZones = Vec::new();
+        for row in self.conn.query_all(&zones).await? {
+            let (fleet_id, zone): (RowId, String) = (row.try_get("", "fleet_id")?, row.try_get("", "time_zone")?);
+            let windows = fleets.iter().find(|(id, _)| *id == fleet_id).map_or(&[][..], |(_, windows)| windows);
+            if window::is_open(windows, &zone, self.now()) {
+                continue;
+            }
+            match closed.iter_mut().find(|(id, _)| *id == fleet_id) {
+                Some((_, zones)) => zones.push(zone),
+                None => closed.push((fleet_id, vec![zone])),
+            }
+        }
+        Ok(closed)
+    }
+}
+
 /// The device's link is held by that server.
 pub(crate) fn is_linked_to(server: &str) -> Expr {
     Expr::col((device_presence::Entity, device_presence::Column::LinkServer)).eq(server)
@@ -259,10 +335,10 @@ pub(crate) fn is_linked_to(server: &str) -> Expr {
 /// The device takes updates, it has not said not now, and no other of its targets is
 /// in the way: one at a time, in the order of their making. One that is tried again may
 /// be older than one that has begun.
-pub(crate) fn could_start(now: Timestamp) -> Condition {
-    Condition::all()
-        .add(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet)).eq(false))
-        .add(of(targets::Column::AskAgainAt).lte(now.as_millis()))
+pub(crate) fn could_start(gate: &Gate) -> Condition {
+    let open = Condition::all().add(gate.is_open());
+    open.add(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet)).eq(false))
+        .add(of(targets::Column::AskAgainAt).lte(gate.now.as_millis()))
         .add(Expr::exists(older_open(Expr::value(1))).not())
         .add(Expr::exists(newer_started(Expr::value(1))).not())
 }

@@ -7,6 +7,7 @@ use muster_core::deadlines::WireDeadlines;
 use muster_core::ids::RowId;
 use muster_core::limits::HEARTBEAT_DEFAULT;
 use muster_core::names::{FleetName, GroupName, ProjectKey};
+use muster_core::window::{self, UpdateWindow, WireUpdateWindow};
 use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait, Func, Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait,
@@ -34,6 +35,17 @@ pub struct Fleet {
     pub heartbeat: Duration,
     /// When its deployments' targets end by themselves, where the fleet says so.
     pub deadlines: WireDeadlines,
+    /// When its devices may begin an update; at any time where there are none.
+    pub update_windows: Vec<WireUpdateWindow>,
+}
+
+/// The windows of a row. One that cannot be read limits nothing.
+pub(crate) fn windows_of(stored: &str) -> Vec<UpdateWindow> {
+    window::checked(&wire_windows(stored)).unwrap_or_default()
+}
+
+fn wire_windows(stored: &str) -> Vec<WireUpdateWindow> {
+    serde_json::from_str(stored).unwrap_or_default()
 }
 
 /// What three columns say of the fleet's deadlines: 0 for nothing.
@@ -51,6 +63,7 @@ impl From<fleets::Model> for Fleet {
             name: row.name,
             heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
             deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
+            update_windows: wire_windows(&row.update_windows),
         }
     }
 }
@@ -77,6 +90,8 @@ pub struct FleetChange {
     pub heartbeat: Option<Duration>,
     /// All of its deadlines; what they leave out is the server's to say again.
     pub deadlines: Option<WireDeadlines>,
+    /// All of its update windows.
+    pub update_windows: Option<Vec<WireUpdateWindow>>,
 }
 
 #[derive(FromQueryResult)]
@@ -89,6 +104,7 @@ struct ViewRow {
     pending_deadline_ms: i64,
     run_deadline_ms: i64,
     abort_deadline_ms: i64,
+    update_windows: String,
     created_at: i64,
     device_count: i64,
     group_count: i64,
@@ -104,6 +120,7 @@ impl From<ViewRow> for FleetView {
                 name: row.name,
                 heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
                 deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
+                update_windows: wire_windows(&row.update_windows),
             },
             created_at: Timestamp::from_millis(row.created_at),
             device_count: row.device_count.try_into().unwrap_or(0),
@@ -119,7 +136,7 @@ fn select_views() -> SelectStatement {
     let groups = count(groups::Entity, Expr::col((groups::Entity, groups::Column::FleetId)).equals(of(F::Id)));
     Query::select()
         .columns([F::Id, F::AccountId, F::ProjectKey, F::Name, F::HeartbeatMs, F::CreatedAt].map(of))
-        .columns([F::PendingDeadlineMs, F::RunDeadlineMs, F::AbortDeadlineMs].map(of))
+        .columns([F::PendingDeadlineMs, F::RunDeadlineMs, F::AbortDeadlineMs, F::UpdateWindows].map(of))
         .expr_as(devices, "device_count")
         .expr_as(groups, "group_count")
         .from(fleets::Entity)
@@ -157,7 +174,17 @@ pub(crate) fn device_is_seen_by(user: &User, device_id: Expr) -> Expr {
     Expr::exists(seen)
 }
 
+fn json(windows: &[WireUpdateWindow]) -> String {
+    serde_json::to_string(windows).unwrap_or_else(|_| "[]".to_owned())
+}
+
 impl<C: ConnectionTrait> Db<C> {
+    /// Every fleet that has update windows, with those.
+    pub(crate) async fn fleets_with_windows(&self) -> Result<Vec<(RowId, Vec<UpdateWindow>)>> {
+        let rows = fleets::Entity::find().filter(fleets::Column::UpdateWindows.ne("[]")).all(&self.conn).await?;
+        Ok(rows.into_iter().map(|row| (row.id, windows_of(&row.update_windows))).collect())
+    }
+
     /// The fleet with that key.
     pub async fn find_fleet_by_key(&self, account_id: RowId, key: &ProjectKey) -> Result<Option<Fleet>> {
         self.fleet(account_id, fleets::Column::ProjectKey.eq(key.as_str())).await
@@ -243,6 +270,7 @@ impl Tx {
             pending_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.pending_minutes))),
             run_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.run_minutes))),
             abort_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.abort_minutes))),
+            update_windows: change.update_windows.as_ref().map_or(NotSet, |windows| Set(json(windows))),
             ..Default::default()
         };
         if row.is_changed() {

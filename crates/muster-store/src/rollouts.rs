@@ -275,7 +275,7 @@ impl<C: ConnectionTrait> Db<C> {
             return Ok(false);
         }
         let mut look = if plan.may_start > 0 {
-            release::ready(rollout, plan.state.wave, server, self.now())
+            release::ready(rollout, plan.state.wave, server, &self.gate(rollout).await?)
         } else {
             release::unsent(rollout)
         };

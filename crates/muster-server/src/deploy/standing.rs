@@ -55,6 +55,10 @@ fn why_pending(standing: Standing) -> Reason {
         let text = "The device's update trigger is set; it begins once the trigger is cleared.";
         return Reason::new("update_trigger_set", text);
     }
+    if standing.is_outside_window && !standing.is_sent {
+        let text = "No update window of the fleet is open where the device is.";
+        return Reason::new("outside_update_window", text);
+    }
     if standing.is_behind_another && !standing.is_sent {
         let text = "An earlier deployment is still open on the device; it begins once that has ended.";
         return Reason::new("waiting_for_earlier_deployment", text);
@@ -85,6 +89,7 @@ mod tests {
         is_abort_requested: false,
         is_held: false,
         is_put_off: false,
+        is_outside_window: false,
         wave: 0,
     };
 

@@ -110,5 +110,8 @@ fn described(view: &FleetView) -> Value {
     if !view.fleet.deadlines.is_empty() {
         told["deadlines"] = json!(view.fleet.deadlines);
     }
+    if !view.fleet.update_windows.is_empty() {
+        told["update_windows"] = json!(view.fleet.update_windows);
+    }
     told
 }

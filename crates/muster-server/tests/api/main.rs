@@ -69,6 +69,8 @@ mod port_tunnels;
 mod rate_limits;
 mod registries;
 mod roles;
+mod rollout_of_many;
+mod rollouts;
 mod saved_filters;
 mod server;
 mod tags_at_once;

@@ -1,6 +1,5 @@
 //! Which waiting devices of a rollout may start: one statement, however many they are.
 
-use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::rollout::plan::Plan;
 use muster_core::rollout::policy::Disruption;
@@ -11,10 +10,22 @@ use sea_orm::sea_query::{
 };
 
 use super::{Rollout, held_up_to, named};
-use crate::db::{Result, Tx};
-use crate::dispatch::{could_start, from_targets, is_linked_to};
+use crate::db::{Db, Result, Tx};
+use crate::dispatch::{Gate, could_start, from_targets, is_linked_to};
 use crate::entities::{device_tags, tags, targets};
 use crate::targets::is_open;
+
+impl<C: ConnectionTrait> Db<C> {
+    /// What decides whether a rollout's devices may begin.
+    pub(super) async fn gate(&self, rollout: &Rollout) -> Result<Gate> {
+        let open = from_targets()
+            .and_where(is_open())
+            .and_where(of(targets::Column::DeploymentId).eq(rollout.deployment_id))
+            .and_where(of(targets::Column::DispatchedEpoch).eq(0))
+            .take();
+        Ok(Gate { now: self.now(), closed: self.closed_zones(&open).await? })
+    }
+}
 
 impl Tx {
     /// Lets as many start as the plan allows, of those that could: their devices have
@@ -23,7 +34,7 @@ impl Tx {
     /// a run may take, so that one that vanishes does not keep its place for ever.
     pub(super) async fn release(&self, rollout: &Rollout, plan: &Plan, server: &str) -> Result<u64> {
         use targets::Column as T;
-        let ready = ready(rollout, plan.state.wave, server, self.now());
+        let ready = ready(rollout, plan.state.wave, server, &self.gate(rollout).await?);
         let at_most = Ord::min(plan.may_start, i64::MAX.unsigned_abs());
         let chosen = match &rollout.policy.disruption {
             None => first(ready, at_most),
@@ -46,11 +57,12 @@ impl Tx {
     /// could not start any more: their links broke, or something holds them back since.
     pub(super) async fn take_back(&self, rollout: &Rollout, server: &str) -> Result<u64> {
         use targets::Column as T;
+        let gate = self.gate(rollout).await?;
         let kept = from_targets()
             .column((targets::Entity, T::DeviceId))
             .and_where(is_unsent(rollout))
             .and_where(is_linked_to(server).or(is_linked_elsewhere(self.now().as_millis(), server)))
-            .cond_where(could_start(self.now()))
+            .cond_where(could_start(&gate))
             .take();
         let update = Query::update()
             .table(targets::Entity)
@@ -64,12 +76,12 @@ impl Tx {
 }
 
 /// Devices that could start now, of the waves up to that one.
-pub(super) fn ready(rollout: &Rollout, wave: u32, server: &str, now: Timestamp) -> SelectStatement {
+pub(super) fn ready(rollout: &Rollout, wave: u32, server: &str, gate: &Gate) -> SelectStatement {
     from_targets()
         .and_where(held_up_to(rollout.deployment_id, wave))
         .and_where(of(targets::Column::Status).eq(TargetStatus::Pending.code()))
         .and_where(is_linked_to(server))
-        .cond_where(could_start(now))
+        .cond_where(could_start(gate))
         .take()
 }
 

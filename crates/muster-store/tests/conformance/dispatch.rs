@@ -170,6 +170,7 @@ async fn standing_tells_what_due_looks_at(db: TestDatabase) {
         is_abort_requested: false,
         is_held: false,
         is_put_off: false,
+        is_outside_window: false,
         wave: 0,
     };
     assert_eq!(standing(&first).await, new);
