@@ -78,6 +78,7 @@ struct ProspectRow {
     linked: i32,
     held: i32,
     behind: i32,
+    outside: i32,
     matching: i64,
 }
 
@@ -119,10 +120,12 @@ impl<C: ConnectionTrait> Db<C> {
     }
 
     /// How the matching devices would stand as targets of a deployment that is made now,
-    /// with how many stand so: one statement, and at most sixteen rows. `None` for those
+    /// with how many stand so: a fixed number of statements, and few rows. `None` for those
     /// that no agent runs on, whose targets fail at once.
     pub async fn prospects(&self, matching: &Matching) -> Result<Vec<(Option<Standing>, u64)>> {
-        let rows = self.conn.query_all(&select_prospects(matching, self.now())).await?;
+        let of_devices = Query::select().from(devices::Entity).cond_where(matching.condition(SetForm::In)).take();
+        let gate = Gate { now: self.now(), closed: self.closed_zones(&of_devices).await? };
+        let rows = self.conn.query_all(&select_prospects(matching, &gate)).await?;
         let prospect = |row| {
             let row = ProspectRow::from_query_result(row, "")?;
             let standing = Standing {
@@ -133,7 +136,7 @@ impl<C: ConnectionTrait> Db<C> {
                 is_abort_requested: false,
                 is_held: false,
                 is_put_off: false,
-                is_outside_window: false,
+                is_outside_window: row.outside > 0,
                 wave: 0,
             };
             let standing = Some(standing).filter(|_| row.runs_flows > 0);
@@ -195,11 +198,11 @@ fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
         .take()
 }
 
-fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
+fn select_prospects(matching: &Matching, gate: &Gate) -> SelectStatement {
     use device_presence::Column as P;
     let presence = |column: P| Expr::col((device_presence::Entity, column));
     let id = (devices::Entity, devices::Column::Id);
-    let linked = presence(P::LinkServer).ne("").and(presence(P::OnlineUntilAt).gt(now.as_millis()));
+    let linked = presence(P::LinkServer).ne("").and(presence(P::OnlineUntilAt).gt(gate.now.as_millis()));
     let open = Query::select()
         .expr(Expr::value(1))
         .from(targets::Entity)
@@ -207,16 +210,21 @@ fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
         .and_where(is_open())
         .take();
     let flag = |is_so: Expr| CaseStatement::new().case(is_so, 1).finally(0);
+    let outside: Expr = match gate.closed.is_empty() {
+        true => Expr::cust("0"),
+        false => CaseStatement::new().case(gate.is_open(), 0).finally(1).into(),
+    };
     Query::select()
         .expr_as(flag(Expr::col((devices::Entity, devices::Column::HasAgent))), "runs_flows")
         .expr_as(flag(linked), "linked")
         .expr_as(flag(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet))), "held")
         .expr_as(flag(Expr::exists(open)), "behind")
+        .expr_as(outside, "outside")
         .expr_as(Expr::cust("COUNT(*)"), "matching")
         .from(devices::Entity)
         .inner_join(device_presence::Entity, presence(P::DeviceId).equals(id))
         .cond_where(matching.condition(SetForm::In))
-        .group_by_columns(["runs_flows", "linked", "held", "behind"].map(Alias::new))
+        .group_by_columns(["runs_flows", "linked", "held", "behind", "outside"].map(Alias::new))
         .take()
 }
 

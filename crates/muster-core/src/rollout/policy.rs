@@ -107,7 +107,7 @@ impl Policy {
     }
 }
 
-/// A [`Policy`] on the wire.
+/// How a deployment goes over its devices, as it is asked for.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -177,7 +177,7 @@ pub struct WireShare {
     pub percent: Option<u64>,
 }
 
-/// A [`Disruption`] on the wire.
+/// At most so many devices at once that bear the same tag of a key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

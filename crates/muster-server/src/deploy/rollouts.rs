@@ -18,12 +18,20 @@ use crate::error::{OpError, Result, WorkError};
 pub async fn advance_all(app: &App) -> Result<bool, StoreError> {
     let mut is_any_released = false;
     for rollout in app.store.read().open_rollouts().await? {
-        // A look first: most rounds find nothing, and a write would hold up others.
-        if app.store.read().is_rollout_due(&rollout, &app.server_id).await? {
-            is_any_released |= advance(app, &rollout).await?;
+        match advance_if_due(app, &rollout).await {
+            Ok(is_released) => is_any_released |= is_released,
+            Err(error) => {
+                let deployment = rollout.deployment_uuid.as_str();
+                tracing::error!(%error, deployment, "a rollout could not go on; trying again soon");
+            }
         }
     }
     Ok(is_any_released)
+}
+
+/// A look first: most rounds find nothing, and a write would hold up others.
+async fn advance_if_due(app: &App, rollout: &Rollout) -> Result<bool, StoreError> {
+    if app.store.read().is_rollout_due(rollout, &app.server_id).await? { advance(app, rollout).await } else { Ok(false) }
 }
 
 async fn advance(app: &App, rollout: &Rollout) -> Result<bool, StoreError> {

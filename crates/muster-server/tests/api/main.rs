@@ -67,6 +67,7 @@ mod pages;
 mod pairing_tokens;
 mod port_tunnels;
 mod rate_limits;
+mod reasons;
 mod registries;
 mod roles;
 mod rollout_of_many;

@@ -40,7 +40,7 @@ impl House {
         self.deploy_as(&new, &self.everything()).await
     }
 
-    async fn rollout(&self, policy: Value) -> NewRollout {
+    pub(crate) async fn rollout(&self, policy: Value) -> NewRollout {
         let wire: WireRollout = serde_json::from_value(policy).unwrap();
         let policy = Policy::try_from(wire.clone()).unwrap();
         let mut waves = Vec::new();
