@@ -31,7 +31,11 @@ pub async fn advance_all(app: &App) -> Result<bool, StoreError> {
 
 /// A look first: most rounds find nothing, and a write would hold up others.
 async fn advance_if_due(app: &App, rollout: &Rollout) -> Result<bool, StoreError> {
-    if app.store.read().is_rollout_due(rollout, &app.server_id).await? { advance(app, rollout).await } else { Ok(false) }
+    if app.store.read().is_rollout_due(rollout, &app.server_id).await? {
+        advance(app, rollout).await
+    } else {
+        Ok(false)
+    }
 }
 
 async fn advance(app: &App, rollout: &Rollout) -> Result<bool, StoreError> {

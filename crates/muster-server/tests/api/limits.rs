@@ -179,7 +179,10 @@ fn times() -> Rows {
         ("a step", format!("{} by default, at most {}", human(l::STEP_TIMEOUT_DEFAULT), human(l::STEP_TIMEOUT_MAX))),
         ("a device pending in a deployment, by default", human(l::PENDING_DEADLINE)),
         ("an abort unconfirmed, by default", human(l::ABORT_DEADLINE)),
-        ("a deadline that a fleet, a flow or a deployment sets", format!("{} to {}", human(l::DEADLINE_MIN), human(l::DEADLINE_MAX))),
+        (
+            "a deadline that a fleet, a flow or a deployment sets",
+            format!("{} to {}", human(l::DEADLINE_MIN), human(l::DEADLINE_MAX)),
+        ),
         ("before a device that said not now is asked again", human(l::ASK_AGAIN_AFTER)),
         ("between two looks for devices that a deployment follows", human(l::FOLLOW_PERIOD)),
         ("an update window", format!("at most {} min", l::UPDATE_WINDOW_MINUTES_MAX)),

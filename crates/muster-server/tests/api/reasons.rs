@@ -19,7 +19,8 @@ fn the_published_reasons_are_those_of_the_code() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files: Vec<PathBuf> = Vec::new();
     SOURCES.iter().for_each(|source| collect(&crates.join(source), &mut files));
-    let mut given: BTreeSet<String> = files.iter().flat_map(|file| reasons(&fs::read_to_string(file).unwrap())).collect();
+    let mut given: BTreeSet<String> =
+        files.iter().flat_map(|file| reasons(&fs::read_to_string(file).unwrap())).collect();
     given.insert(STARTING.to_owned());
     let page = fs::read_to_string(crates.join("../docs/operating/deployments.md")).unwrap();
     let (listed, _) = page.split_once("## Deadlines").unwrap();
