@@ -255,6 +255,12 @@ operations! {
     GetDeploymentDevice, "GET" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}", AccessToken, View;
     /// Abort a deployment.
     AbortDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/abort", AccessToken, Fleet(Deploy);
+    /// Pause a deployment: no further device begins.
+    PauseDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/pause", AccessToken, Fleet(Deploy);
+    /// Let a paused deployment go on.
+    ResumeDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/resume", AccessToken, Fleet(Deploy);
+    /// Try a deployment again on the devices on which it failed.
+    RetryFailedDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/retry_failed", AccessToken, Fleet(Deploy);
     /// Abort a deployment on one device.
     AbortDeploymentDevice, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}/abort", AccessToken, Fleet(Deploy);
 

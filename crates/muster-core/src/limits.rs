@@ -62,6 +62,26 @@ pub const RUN_DEADLINE_SLACK: Duration = Duration::from_secs(60 * 60);
 /// How long a device may take to confirm an abort.
 pub const ABORT_DEADLINE: Duration = Duration::from_secs(60 * 60);
 
+/// Most waves that a rollout may name.
+pub const ROLLOUT_WAVES_MAX: usize = 20;
+/// Most devices that a wave or a budget of a rollout may count.
+pub const ROLLOUT_DEVICES_MAX: u64 = 10_000_000;
+/// Most minutes that a rollout may wait for anything: a year.
+pub const ROLLOUT_MINUTES_MAX: u64 = 365 * 24 * 60;
+
+/// Most update windows of a fleet.
+pub const UPDATE_WINDOWS_MAX: usize = 20;
+/// The longest update window: a week.
+pub const UPDATE_WINDOW_MINUTES_MAX: u64 = 7 * 24 * 60;
+/// How often a deployment that follows its filter looks for devices that came later.
+pub const FOLLOW_PERIOD: Duration = Duration::from_secs(60);
+/// How soon a device is asked again that said not now.
+pub const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5 * 60);
+/// The shortest deadline that a fleet, a flow or a deployment may set.
+pub const DEADLINE_MIN: Duration = Duration::from_secs(60);
+/// The longest.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Time between two keepalives of a device, unless its fleet says otherwise.
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
 /// The shortest time between two keepalives that a fleet may ask for.

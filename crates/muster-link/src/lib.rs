@@ -22,7 +22,7 @@ pub use handshake::{Identity, Nonce, PublicKey};
 pub use messages::{Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability};
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Where a device dials its control link.
 pub const CONTROL_PATH: &str = "/link/v1/control";
 /// Where a device enrols.

@@ -162,6 +162,15 @@ pub enum ToServer {
         #[serde(default)]
         reason: String,
     },
+    /// The device was told to run something, and will not begin now: ask again later.
+    /// It has not begun, and knows nothing of the run. Since version 3.
+    NotNow {
+        /// The run.
+        run: RunId,
+        /// Why, for a person.
+        #[serde(default)]
+        reason: String,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,
@@ -268,6 +277,8 @@ pub struct Facts {
     pub ip_addresses: Vec<String>,
     /// Hardware addresses of its network interfaces, in lower case.
     pub mac_addresses: Vec<String>,
+    /// Its time zone, by its IANA name; empty when it cannot tell. Since version 3.
+    pub time_zone: String,
 }
 
 impl Facts {
@@ -275,7 +286,7 @@ impl Facts {
     #[must_use]
     pub fn bounded(mut self) -> Self {
         clean(&mut self.agent_version, VERSION_CHARS_MAX);
-        for text in [&mut self.hostname, &mut self.os, &mut self.arch] {
+        for text in [&mut self.hostname, &mut self.os, &mut self.arch, &mut self.time_zone] {
             clean(text, NAME_CHARS_MAX);
         }
         for list in [&mut self.ip_addresses, &mut self.mac_addresses] {

@@ -129,6 +129,8 @@ pub struct DeviceFacts {
     pub ip_addresses: Vec<String>,
     /// Hardware addresses.
     pub mac_addresses: Vec<String>,
+    /// Its time zone, by its IANA name; empty where it does not tell.
+    pub time_zone: String,
 }
 
 /// What a server needs of a device to open its link.
@@ -362,6 +364,7 @@ impl Tx {
             has_agent: new.access == DeviceAccess::Agent,
             capabilities: json(&[]),
             told_heartbeat_ms: millis(told),
+            time_zone: fact(&new.facts.time_zone),
         };
         let presence = device_presence::Model {
             device_id: row.id,
@@ -390,6 +393,7 @@ impl Tx {
             arch: Set(fact(&facts.arch)),
             ip_addresses: Set(json(&facts.ip_addresses)),
             mac_addresses: Set(json(&facts.mac_addresses)),
+            time_zone: Set(fact(&facts.time_zone)),
             ..Default::default()
         };
         self.update_device(device_id, change).await

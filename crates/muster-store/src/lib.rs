@@ -37,6 +37,7 @@ mod printable;
 pub mod registries;
 pub mod resources;
 pub mod roles;
+pub mod rollouts;
 pub mod saved_filters;
 pub mod sealing;
 pub mod tags;

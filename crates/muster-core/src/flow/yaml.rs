@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::inputs::{Input, is_input_name};
 use super::{Action, Flow, OnFailure, Step, Trigger, USES};
+use crate::deadlines::WireDeadlines;
 use crate::invalid::{Invalid, quoted};
 use crate::limits::{
     BODY_BYTES_MAX, FLOW_INPUTS_MAX, FLOW_STEPS_MAX, FLOWS_MAX, STEP_TIMEOUT_DEFAULT, STEP_TIMEOUT_MAX,
@@ -59,6 +60,8 @@ struct WireFlow {
     on_failure: Option<WireRollback>,
     #[serde(default)]
     on: Option<WireOn>,
+    #[serde(default)]
+    deadlines: WireDeadlines,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +131,7 @@ impl WireFlow {
             is_reboot_wanted: self.reboot_after_restart,
             steps: steps.map(|(i, step)| step.check(i)).collect::<Result<_, _>>()?,
             rollback: self.on_failure.map(|rollback| command("on-failure.run", rollback.run)).transpose()?,
+            deadlines: self.deadlines.checked().map_err(|refusal| refusal.within("deadlines"))?,
         };
         flow.check_references()?;
         Ok(flow)

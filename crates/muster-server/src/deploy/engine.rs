@@ -6,35 +6,76 @@
 //! time, so that a lost wake-up only costs time.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use muster_core::ids::RowId;
 use muster_link::{Instruction, RunId, ToDevice};
 use muster_store::dispatch::{DeploymentOrder, Due};
 use muster_store::{Store, StoreError, Tx};
+use tokio::time::MissedTickBehavior;
 
+use super::rollouts;
 use crate::app::App;
 
 /// Most instructions that are sent in one transaction.
 const BATCH_MAX: u64 = 500;
 
+/// How often everything is looked at, whether or not something happened.
+const PERIOD: Duration = Duration::from_secs(15);
+/// The pause between two rounds over the rollouts, which count all of their devices: so
+/// what they cost depends on the time that a rollout takes, and not on how many
+/// devices end in it one by one.
+const ROLLOUT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Runs the engine for ever.
 pub async fn run(app: App) {
+    let (mut period, mut pause) = (tokio::time::interval(PERIOD), tokio::time::interval(ROLLOUT_PAUSE));
+    for interval in [&mut period, &mut pause] {
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    let mut are_rollouts_due = false;
     loop {
-        let devices = app.wake.next().await;
-        if devices.is_none()
-            && let Err(error) = expire(&app.store).await
-        {
-            tracing::error!(%error, "overdue targets could not be ended; trying again soon");
-        }
-        if devices.is_none()
-            && let Err(error) = crate::remote::tunnels::expire(&app).await
-        {
-            tracing::error!(%error, "overdue tunnels could not be ended; trying again soon");
-        }
-        if let Err(error) = send_due(&app, devices.as_deref()).await {
-            tracing::error!(%error, "instructions could not be sent; trying again soon");
+        tokio::select! {
+            devices = app.wake.next() => {
+                look(&app, devices.as_deref()).await;
+                are_rollouts_due = true;
+            }
+            _ = period.tick() => {
+                look(&app, None).await;
+                are_rollouts_due = true;
+            }
+            _ = pause.tick(), if are_rollouts_due => {
+                are_rollouts_due = false;
+                if let Err(error) = roll_out(&app).await {
+                    tracing::error!(%error, "rollouts could not go on; trying again soon");
+                }
+            }
         }
     }
+}
+
+async fn look(app: &App, devices: Option<&[RowId]>) {
+    if devices.is_none()
+        && let Err(error) = expire(&app.store).await
+    {
+        tracing::error!(%error, "overdue targets could not be ended; trying again soon");
+    }
+    if devices.is_none()
+        && let Err(error) = crate::remote::tunnels::expire(app).await
+    {
+        tracing::error!(%error, "overdue tunnels could not be ended; trying again soon");
+    }
+    if let Err(error) = send_due(app, devices).await {
+        tracing::error!(%error, "instructions could not be sent; trying again soon");
+    }
+}
+
+/// One round over every rollout, and the instructions that are due since.
+pub async fn roll_out(app: &App) -> Result<(), StoreError> {
+    if rollouts::advance_all(app).await? {
+        send_due(app, None).await?;
+    }
+    Ok(())
 }
 
 /// Ends every target whose deadline has passed.

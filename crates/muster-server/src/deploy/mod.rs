@@ -5,5 +5,6 @@ pub mod dry_run;
 pub mod engine;
 pub mod flows;
 pub mod reports;
+pub mod rollouts;
 pub mod standing;
 pub mod wake;

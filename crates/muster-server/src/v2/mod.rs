@@ -23,6 +23,7 @@ pub mod pairing_tokens;
 pub mod port_tunnels;
 pub mod registries;
 pub mod roles;
+pub mod rollouts;
 pub mod saved_filters;
 pub mod tags;
 pub mod tokens;

@@ -167,6 +167,7 @@ impl TestApp {
 
     /// One whole pass of the engine: what it does not do now, it does not do at all.
     pub(crate) async fn reconcile(&self) {
+        engine::roll_out(self.app()).await.unwrap();
         engine::send_due(self.app(), None).await.unwrap();
     }
 

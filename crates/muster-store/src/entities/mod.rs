@@ -27,6 +27,7 @@ pub(crate) mod registries;
 pub(crate) mod resource_tags;
 pub(crate) mod role_permissions;
 pub(crate) mod roles;
+pub(crate) mod rollouts;
 pub(crate) mod saved_filters;
 pub(crate) mod sealing_checks;
 pub(crate) mod steps;

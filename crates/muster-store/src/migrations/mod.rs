@@ -13,6 +13,7 @@ mod m0006_device_lists;
 mod m0007_device_files;
 mod m0008_access_keys;
 mod m0009_resource_tags;
+mod m0010_rollouts;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_device_files::Migration),
             Box::new(m0008_access_keys::Migration),
             Box::new(m0009_resource_tags::Migration),
+            Box::new(m0010_rollouts::Migration),
         ]
     }
 }

@@ -122,6 +122,7 @@ fn device(tx: &Tx, fleet: &Fleet, group_id: RowId, number: usize) -> devices::Mo
         has_agent: true,
         capabilities: "[]".to_owned(),
         told_heartbeat_ms: 0,
+        time_zone: String::new(),
     }
 }
 

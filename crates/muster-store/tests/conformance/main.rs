@@ -48,6 +48,7 @@ mod plans;
 mod port_tunnels;
 mod presence;
 mod resources;
+mod rollouts;
 mod tag_catalogue;
 mod tags;
 mod targets;

@@ -28,6 +28,7 @@ on_both_engines!(
     each_rule_of_a_filter_has_its_index,
     catalogues_and_dry_runs_walk_no_big_table,
     the_engine_walks_no_big_table,
+    rollouts_walk_no_big_table,
     look_ups_walk_no_big_table,
     bulk_changes_walk_no_big_table,
     each_filter_of_the_audit_log_has_its_index,
@@ -281,6 +282,40 @@ async fn the_engine_walks_no_big_table(db: TestDatabase) {
     assert!(plans[0].contains("targets_deadline"), "{}", plans[0]);
     let plans = crowd.plans(async |tx| tx.due("a", None, 500).await.map(drop)).await;
     assert!(plans[0].contains("targets_open"), "{}", plans[0]);
+}
+
+/// Of the planner's counts every row of the deployment is read, but from an index alone.
+async fn rollouts_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, ids) = (&crowd.house, &crowd.ids);
+    // Other deployments, so that one is a part of the table.
+    let older = house.deploy(&house.everything()).await;
+    house.write(async |tx| tx.abort_targets(older.id, None).await).await.unwrap();
+    let wire = serde_json::json!({
+        "waves": [{ "count": 100 }], "in_progress_max": 50, "follow_until": "2026-06-09T14:10:44Z",
+        "disruption": { "tag_key": "label", "in_progress_max": 10 },
+    });
+    let rollout = house.rollout(wire).await;
+    let new = muster_store::deployments::NewDeployment { rollout: Some(rollout), ..house.deployment() };
+    let deployed = house.deploy_as(&new, &house.everything()).await;
+    let mut keepalive = house.keepalive(&house.device("one").await);
+    for id in &ids[..50] {
+        keepalive.device_id = *id;
+        house.write(async |tx| tx.open_link("a", &keepalive).await).await.unwrap();
+    }
+    crowd
+        .assert_indexed("a rollout", async |tx| {
+            let rollout = tx.open_rollouts().await?.pop().unwrap();
+            tx.is_rollout_due(&rollout, "a").await?;
+            let advanced = tx.advance_rollout(deployed.id, "a").await?.unwrap();
+            assert!(advanced.released > 0);
+            tx.advance_rollout(deployed.id, "a").await?;
+            tx.put_off(&deployed.uuid, ids[0], 1, "busy").await?;
+            tx.pause_rollout(deployed.id).await?;
+            tx.resume_rollout(deployed.id).await?;
+            tx.retry_failed(deployed.id).await.map(drop)
+        })
+        .await;
 }
 
 async fn look_ups_walk_no_big_table(db: TestDatabase) {

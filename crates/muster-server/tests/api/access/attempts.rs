@@ -179,6 +179,12 @@ impl<'a> Scene<'a> {
             Operation::ListDeploymentDevices => caller.get(&format!("{deployment}/devices")).await,
             Operation::GetDeploymentDevice => caller.get(&format!("{deployment}/devices/{device}")).await,
             Operation::AbortDeployment => caller.post(&format!("{deployment}/abort"), &json!({})).await,
+            Operation::PauseDeployment => caller.post(&format!("{deployment}/pause"), &json!({})).await,
+            Operation::ResumeDeployment => {
+                self.app.admin().post(&format!("{deployment}/pause"), &json!({})).await.ok(200);
+                caller.post(&format!("{deployment}/resume"), &json!({})).await
+            }
+            Operation::RetryFailedDeployment => caller.post(&format!("{deployment}/retry_failed"), &json!({})).await,
             Operation::AbortDeploymentDevice => {
                 caller.post(&format!("{deployment}/devices/{device}/abort"), &json!({})).await
             }
