@@ -12,10 +12,11 @@
 //! * [`flow`]: what an update does;
 //! * [`target`]: how one device goes through one deployment;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
-//! * [`registry`]: where updates come from;
+//! * [`registry`], [`artifact`]: where updates come from;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
+pub mod artifact;
 pub mod clock;
 pub mod filter;
 pub mod flow;

@@ -11,7 +11,9 @@
 
 pub mod accounts;
 pub mod apps;
+pub mod artifacts;
 pub mod audit;
+pub mod blobs;
 pub mod db;
 pub mod deployments;
 mod device_changes;
@@ -33,6 +35,7 @@ pub mod port_tunnels;
 pub mod presence;
 mod printable;
 pub mod registries;
+pub mod repositories;
 pub mod roles;
 pub mod saved_filters;
 pub mod sealing;

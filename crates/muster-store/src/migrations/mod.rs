@@ -11,6 +11,7 @@ mod m0004_device_deletion;
 mod m0005_agent_api;
 mod m0006_device_lists;
 mod m0007_device_files;
+mod m0011_artifacts;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_agent_api::Migration),
             Box::new(m0006_device_lists::Migration),
             Box::new(m0007_device_files::Migration),
+            Box::new(m0011_artifacts::Migration),
         ]
     }
 }
