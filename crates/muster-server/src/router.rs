@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::ErrorStyle;
 use crate::http::error::{in_style, no_such_path};
-use crate::{health, link, openapi, v1, v2};
+use crate::{artifactory, health, link, openapi, v1, v2};
 
 /// API v1 of Connect.
 fn v1() -> OpenApiRouter<App> {
@@ -104,8 +104,22 @@ fn account() -> OpenApiRouter<App> {
         .routes(routes!(v2::roles::get, v2::roles::patch, v2::roles::delete))
         .routes(routes!(v2::registries::list, v2::registries::create))
         .routes(routes!(v2::registries::get, v2::registries::patch, v2::registries::delete))
+        .routes(routes!(v2::repositories::list, v2::repositories::create))
+        .routes(routes!(v2::repositories::get, v2::repositories::delete))
         .routes(routes!(v2::audit_log::list))
         .routes(routes!(v2::audit_log::export))
+}
+
+/// Artifactory's API: artifacts, stored and fetched by its clients.
+fn artifactory() -> OpenApiRouter<App> {
+    use artifactory::{content, storage_info};
+    OpenApiRouter::new()
+        .routes(routes!(storage_info::repository))
+        .routes(routes!(storage_info::item))
+        .routes(routes!(storage_info::ping))
+        .routes(routes!(content::get, content::head, content::put, content::delete))
+        // Bounded by themselves, piece by piece.
+        .layer(DefaultBodyLimit::disable())
 }
 
 /// What devices speak to, and what watches the server.
@@ -119,26 +133,40 @@ fn rest() -> OpenApiRouter<App> {
         .routes(routes!(openapi::page::get_file))
 }
 
-/// Every route, without the layers that need a running server.
-fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>, OpenApiRouter<App>) {
-    (v1(), agent_api(), v2().merge(account()).merge(rest()))
+/// Every route, without the layers that need a running server: one router for each style of errors.
+fn routes() -> [(ErrorStyle, OpenApiRouter<App>); 4] {
+    [
+        (ErrorStyle::V1, v1()),
+        (ErrorStyle::AgentApi, agent_api()),
+        (ErrorStyle::Artifactory, artifactory()),
+        (ErrorStyle::V2, v2().merge(account()).merge(rest())),
+    ]
 }
 
 /// The OpenAPI document of every route.
 pub fn openapi_document() -> Value {
-    let (v1, agent_api, others) = routes();
-    openapi::document(v1.merge(agent_api).merge(others).into_openapi())
+    let all = routes().into_iter().fold(OpenApiRouter::new(), |all, (_, routes)| all.merge(routes));
+    openapi::document(all.into_openapi())
 }
 
 /// The server's HTTP service.
 pub fn router(app: App) -> Router {
-    let (v1, agent_api, others) = routes();
-    let (v1, _) = v1.split_for_parts();
-    let (agent_api, _) = agent_api.split_for_parts();
-    let (others, _) = others.split_for_parts();
-    // What no route has must be refused in the style of API v1 below `/v1` as well.
-    let v1 = v1.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path));
-    let others = others.fallback(no_such_path);
-    let v1 = in_style(v1, &app, ErrorStyle::V1).merge(in_style(agent_api, &app, ErrorStyle::AgentApi));
-    v1.merge(in_style(others, &app, ErrorStyle::V2)).with_state(app)
+    let styled = routes().into_iter().map(|(style, routes)| {
+        let (routes, _) = routes.split_for_parts();
+        in_style(with_rest(style, routes), &app, style)
+    });
+    styled.fold(Router::new(), Router::merge).with_state(app)
+}
+
+/// What no route has must be refused in the style of the face that it lies below.
+fn with_rest(style: ErrorStyle, routes: Router<App>) -> Router<App> {
+    match style {
+        ErrorStyle::V1 => routes.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path)),
+        ErrorStyle::AgentApi => routes,
+        ErrorStyle::Artifactory => {
+            let places = ["/artifactory", "/artifactory/", "/artifactory/{repository}", "/artifactory/{repository}/"];
+            places.into_iter().fold(routes, |routes, place| routes.route(place, any(no_such_path)))
+        }
+        ErrorStyle::V2 => routes.fallback(no_such_path),
+    }
 }

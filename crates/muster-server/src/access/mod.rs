@@ -4,6 +4,7 @@
 //! from one of its methods, as a [`Permitted`] fleet; the operations take nothing
 //! else. What a caller may not see does not exist for it.
 
+pub mod artifacts;
 pub mod audit_log;
 pub mod device;
 pub mod login;
@@ -198,7 +199,9 @@ impl Caller {
         };
         held.retain(|permission| self.scope.allows(*permission));
         match operation.requirement() {
-            Requirement::Fleet(needed) if !held.contains(&needed) => Err(OpError::Forbidden(needed)),
+            Requirement::Fleet(needed) | Requirement::Artifacts(needed) if !held.contains(&needed) => {
+                Err(OpError::Forbidden(needed))
+            }
             Requirement::Admin if !self.is_administrator() => Err(OpError::NotAdmin),
             _ => Ok(Permitted { caller: self.clone(), operation, fleet, held }),
         }

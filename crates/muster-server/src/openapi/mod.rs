@@ -18,10 +18,22 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
 pub fn document(operations: OpenApi) -> Value {
     // An `OpenApi` that was made in this program is always JSON.
     let mut document = serde_json::to_value(described(operations)).unwrap_or_else(|_| json!({}));
+    name_wildcards(&mut document);
     credentials::tell(&mut document);
     formats::name(&mut document);
     examples::put_into(&mut document);
     document
+}
+
+/// What the router writes as `{*path}`, the rest of an address, OpenAPI has as `{path}`.
+fn name_wildcards(document: &mut Value) {
+    let Some(paths) = document["paths"].as_object_mut() else { return };
+    let wild: Vec<String> = paths.keys().filter(|path| path.contains("{*")).cloned().collect();
+    for path in wild {
+        if let Some(item) = paths.remove(&path) {
+            paths.insert(path.replace("{*", "{"), item);
+        }
+    }
 }
 
 fn described(mut document: OpenApi) -> OpenApi {
