@@ -71,7 +71,7 @@ async fn info(
 /// Whether the artifact repositories can be used.
 #[utoipa::path(
     get, path = "/artifactory/api/system/ping", operation_id = "PingArtifactory", tag = "Artifacts",
-    responses((status = 200, description = "They can", content_type = "text/plain", body = String, example = "OK")),
+    responses((status = 200, description = "They can", content_type = "text/plain; charset=utf-8", body = String, example = "OK")),
     extensions(("x-muster" = json!(true))),
 )]
 pub async fn ping() -> &'static str {
