@@ -200,6 +200,14 @@ impl Told {
         self.steps().into_iter().map(|step| (step.name.to_string(), step.exit_code)).collect()
     }
 
+    /// The reason's sentence.
+    pub(crate) fn reason(&self) -> &str {
+        match self.0.last() {
+            Some(RunEvent::Finished { reason, .. }) => &reason.text,
+            other => panic!("the run is not over: {other:?}"),
+        }
+    }
+
     /// The outcome and the reason's code.
     pub(crate) fn end(&self) -> (muster_core::target::RunOutcome, &str) {
         match self.0.last() {
