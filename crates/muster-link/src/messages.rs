@@ -180,9 +180,16 @@ pub struct Instruction {
     #[serde(default)]
     pub inputs: InputValues,
     /// Where the steps find what they need of a registry, by the step's place in the
-    /// flow, from 0. Older servers send none.
+    /// flow, from 0, in digits. Older servers send none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub artifacts: BTreeMap<u32, Artifact>,
+    pub artifacts: BTreeMap<String, Artifact>,
+}
+
+impl Instruction {
+    /// What the step at that place of the flow needs of a registry.
+    pub fn artifact(&self, step: usize) -> Option<&Artifact> {
+        self.artifacts.get(&step.to_string())
+    }
 }
 
 /// Something of a registry, for one step of one run.

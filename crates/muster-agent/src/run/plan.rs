@@ -106,7 +106,7 @@ fn task(instruction: &Instruction, index: usize, step: &Step, values: &InputValu
     if !is_supported(&action) {
         return Err(unsupported(step, uses));
     }
-    let artifact = u32::try_from(index).ok().and_then(|index| instruction.artifacts.get(&index)).cloned();
+    let artifact = instruction.artifact(index).cloned();
     if let (Some(path), None) = (action.artifact(), &artifact) {
         let text = format!(
             "Step {name} needs the artifact {}, and the server did not say where it is.",

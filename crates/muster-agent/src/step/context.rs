@@ -148,7 +148,7 @@ impl Context {
     /// Runs a command to its end and keeps its output. Fails unless it exits with 0.
     pub(super) fn run(&self, command: Command) -> Result<(), Failure> {
         let stopped_by = (!*self.is_undoing.borrow()).then_some(&self.dir);
-        let bounded = Bounded { command, timeout: self.left(), stopped_by };
+        let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
         self.stdout.borrow_mut().push(outcome.stdout.as_bytes());
         self.stderr.borrow_mut().push(outcome.stderr.as_bytes());
@@ -160,7 +160,7 @@ impl Context {
 
     /// Runs a command for its answer: its standard output, when it exits with 0.
     pub(super) fn ask(&self, command: Command) -> Option<String> {
-        let bounded = Bounded { command, timeout: self.left(), stopped_by: None };
+        let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by: None };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
         (outcome.exit_code == Some(0)).then_some(outcome.stdout)
     }

@@ -56,6 +56,8 @@ pub(super) struct Bounded<'a> {
     pub(super) command: Command,
     /// How long it may run.
     pub(super) timeout: Duration,
+    /// The time limit of its step, of which that is what is left.
+    pub(super) limit: Duration,
     /// The step's directory; `None` when no request to stop may end the command.
     pub(super) stopped_by: Option<&'a StepDir>,
 }
@@ -67,7 +69,7 @@ pub(super) fn supervise(
     tx: &Sender<Event>,
     events: &Receiver<Event>,
 ) -> StepOutcome {
-    let Bounded { mut command, timeout, stopped_by } = bounded;
+    let Bounded { mut command, timeout, limit, stopped_by } = bounded;
     let started_at = clock.now();
     // What the command leaves behind becomes the runner's child; where that cannot
     // be, ending a group may take a little longer.
@@ -86,7 +88,7 @@ pub(super) fn supervise(
     let (end, exit) = wait_for_end(timeout, stopped_by, group, events);
     let stdout = outputs.0.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
     let stderr = outputs.1.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
-    outcome(timeout, (end, exit), (stdout, stderr), started_at, clock.now())
+    outcome(limit, (end, exit), (stdout, stderr), started_at, clock.now())
 }
 
 /// `sh` with `script`, which may be longer than any argument.
@@ -179,7 +181,7 @@ fn wait_for_group(group: Pid, events: &Receiver<Event>, exit: &mut Option<Exit>,
 }
 
 fn outcome(
-    timeout: Duration,
+    limit: Duration,
     (end, exit): (StepEnd, Option<Exit>),
     (stdout, mut stderr): (String, String),
     started_at: Timestamp,
@@ -191,7 +193,7 @@ fn outcome(
         None => (None, None),
     };
     let note = match (end, signal) {
-        (StepEnd::TimedOut, _) => Some(format!("ended after its time limit of {} s", timeout.as_secs_f64())),
+        (StepEnd::TimedOut, _) => Some(format!("ended after its time limit of {} s", limit.as_secs_f64())),
         (StepEnd::Stopped, _) => Some("stopped".to_owned()),
         (_, Some(signal)) => Some(format!("ended by signal {signal}")),
         _ => None,

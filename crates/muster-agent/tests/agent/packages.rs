@@ -88,7 +88,7 @@ async fn an_installation_that_is_killed_ends_as_if_it_had_not_been() {
     let slow = format!("touch {}; {}", device.file("configuring").display(), device.await_file("go"));
     let slow = deb(&device, "1.0-1", &slow);
     link.instruct(&instruction("dp-1a2b-3c4d.1", &json!([install(&slow)]), &json!({}))).await;
-    until("dpkg is in the middle", || device.file("configuring").exists()).await;
+    link.meanwhile(until("dpkg is in the middle", || device.file("configuring").exists())).await;
     let id = runner_of(&device.state().join("runs/dp-1a2b-3c4d.1/step-0")).unwrap();
     device.kill();
     kill(pid(id), Signal::SIGKILL).unwrap();

@@ -176,6 +176,20 @@ impl Link {
         }
     }
 
+    /// Waits for `other`, and meanwhile reads on, so that the agent does not think the
+    /// server silent.
+    pub(crate) async fn meanwhile(&mut self, other: impl Future<Output = ()>) {
+        let reads = async {
+            loop {
+                self.next().await;
+            }
+        };
+        tokio::select! {
+            () = other => {}
+            () = reads => {}
+        }
+    }
+
     /// Waits until the agent has ended the connection.
     pub(crate) async fn gone(mut self) {
         while let Some(Ok(_)) = timeout(PATIENCE, self.websocket.next()).await.expect("the agent goes") {}
