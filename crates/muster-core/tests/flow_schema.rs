@@ -134,3 +134,16 @@ fn a_refusal_names_the_line_of_the_key_at_fault() {
         "flows.f.g.steps[0].with.device-path: \"y\" is not an absolute path without \"..\" at line 8, column 11"
     );
 }
+
+#[test]
+fn the_examples_of_the_manual_are_flows() {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/flows.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let examples: Vec<&str> = manual.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 4);
+    let schema = jsonschema::draft202012::new(&schema::document()).unwrap();
+    for example in examples {
+        yaml::parse(example).unwrap_or_else(|refusal| panic!("{example}\n{refusal}"));
+        assert!(schema.is_valid(&as_json(example)), "{example}");
+    }
+}

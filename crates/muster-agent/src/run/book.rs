@@ -168,7 +168,7 @@ impl Book {
         self.effects.push_back(Effect::ForgetStep { run: id.clone(), index });
     }
 
-    fn start_again(&mut self, i: usize, spec: StepSpec, now: Timestamp) {
+    fn start_again(&mut self, i: usize, spec: Box<StepSpec>, now: Timestamp) {
         let (run, index) = (self.slots[i].known.id.clone(), spec.index);
         self.effects.push_back(Effect::Prepare { run: run.clone(), spec });
         self.append(i, Entry::StepStartedAgain { index, at: now });

@@ -53,7 +53,7 @@ pub enum Next {
     /// Begin.
     Accept,
     /// Start this step.
-    Step(StepSpec),
+    Step(Box<StepSpec>),
     /// Wait for the step that is running.
     Wait,
     /// End.
@@ -166,7 +166,7 @@ impl Run {
             return Next::Finish { outcome: RunOutcome::Failed, reason };
         }
         match plan::forward(instruction, self.done.len()) {
-            Some(Ok(spec)) => Next::Step(spec),
+            Some(Ok(spec)) => Next::Step(Box::new(spec)),
             Some(Err(reason)) => Next::Finish { outcome: RunOutcome::Failed, reason },
             None => Next::Finish { outcome: RunOutcome::Succeeded, reason: Reason::default() },
         }
@@ -189,7 +189,7 @@ impl Run {
         let outcome = if stop.is_abort { RunOutcome::Aborted } else { RunOutcome::Failed };
         let finish = Next::Finish { outcome, reason: stop.reason.clone() };
         next.map_or(finish, |(name, undo)| match plan::restoring(instruction, self.done.len(), name.clone(), undo) {
-            Ok(spec) => Next::Step(spec),
+            Ok(spec) => Next::Step(Box::new(spec)),
             Err(reason) => Next::Finish { outcome, reason },
         })
     }
@@ -200,7 +200,7 @@ impl Run {
     }
 
     /// The running step, when its runner was killed and it is to be started again.
-    pub fn to_start_again(&self) -> Option<StepSpec> {
+    pub fn to_start_again(&self) -> Option<Box<StepSpec>> {
         match self.due() {
             Next::Step(spec) if spec.task.is_repeatable() && self.starts < STARTS_MAX => Some(spec),
             _ => None,

@@ -114,7 +114,7 @@ fn task(instruction: &Instruction, index: usize, step: &Step, values: &InputValu
         );
         return Err(Reason::new("artifact_missing", text));
     }
-    Ok(Task::BuiltIn { action, artifact })
+    Ok(Task::BuiltIn { action: Box::new(action), artifact: artifact.map(Box::new) })
 }
 
 /// The flow's step number `index`, ready to run; `None` after the last.

@@ -87,7 +87,7 @@ impl Context {
     /// What the step needs of a registry.
     pub(super) fn artifact(&self) -> Option<&Artifact> {
         match &self.spec.task {
-            Task::BuiltIn { artifact, .. } => artifact.as_ref(),
+            Task::BuiltIn { artifact, .. } => artifact.as_deref(),
             Task::Run(_) | Task::Restore(_) => None,
         }
     }

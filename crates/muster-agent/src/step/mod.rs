@@ -77,9 +77,9 @@ pub enum Task {
     /// A ready-made action.
     BuiltIn {
         /// The action.
-        action: BuiltIn,
+        action: Box<BuiltIn>,
         /// What it needs of a registry.
-        artifact: Option<Artifact>,
+        artifact: Option<Box<Artifact>>,
     },
     /// Put back what other steps changed, in this order: where two changed the same,
     /// what the last of these saved is what stays.
@@ -91,8 +91,9 @@ impl Task {
     /// it had never been interrupted. What a person wrote is never run twice.
     pub fn is_repeatable(&self) -> bool {
         match self {
-            Self::Run(_) | Self::BuiltIn { action: BuiltIn::Script(_), .. } => false,
-            Self::BuiltIn { .. } | Self::Restore(_) => true,
+            Self::Run(_) => false,
+            Self::BuiltIn { action, .. } => !matches!(**action, BuiltIn::Script(_)),
+            Self::Restore(_) => true,
         }
     }
 }

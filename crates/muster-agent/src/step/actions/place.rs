@@ -26,7 +26,7 @@ pub(super) struct Rights {
 impl Rights {
     /// What is given, and otherwise what the file at `path` has.
     pub(super) fn of(path: &Path, mode: Option<&Mode>, owner: Option<&Owner>) -> Result<Self, Failure> {
-        let before = metadata(path)?.filter(|found| found.is_file());
+        let before = metadata(path)?.filter(fs::Metadata::is_file);
         let given = mode.map(Mode::bits).transpose().map_err(Failure::because)?;
         let mode = given.or_else(|| Some(before.as_ref()?.mode() & 0o7777)).unwrap_or(MODE_DEFAULT);
         let kept = before.map(|found| (found.uid(), found.gid()));
