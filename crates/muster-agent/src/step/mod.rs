@@ -42,6 +42,7 @@ mod perform;
 pub mod runner;
 mod saved;
 mod supervise;
+mod xattrs;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::StepSpec;
 use super::context::Failure;
+use super::xattrs::{self, Xattrs};
 use crate::files::{make_private_dir, private_file, read_json, sync_parent, write_json};
 
 /// How far a step came.
@@ -79,6 +80,8 @@ struct Owned {
     gid: u32,
     mtime_s: i64,
     mtime_ns: i64,
+    #[serde(default)]
+    xattrs: Xattrs,
 }
 
 /// A path that was saved and everything below it, what stands above first.
@@ -143,7 +146,7 @@ impl Saved {
             rows.push(Row { path: AnyPath(path.to_owned()), what: What::Nothing });
             return Ok(());
         };
-        let (kind, owned) = (found.file_type(), Owned::of(&found));
+        let (kind, owned) = (found.file_type(), Owned::of(path, &found)?);
         let what = if kind.is_symlink() {
             What::Link { target: AnyPath(fs::read_link(path)?), owned }
         } else if kind.is_dir() {
@@ -194,7 +197,7 @@ impl Saved {
         // What is put into a folder changes its times, so those come last, innermost first.
         for row in tree.rows.iter().rev() {
             if let What::Folder(owned) = &row.what
-                && metadata(&row.path.0)?.is_none_or(|found| Owned::of(&found) != *owned)
+                && !owned.is_of(&row.path.0)?
             {
                 owned.put_onto(&row.path.0)?;
                 File::open(&row.path.0)?.sync_all()?;
@@ -223,9 +226,8 @@ impl Saved {
 
     fn restore_file(&self, path: &Path, copy: u64, size_bytes: u64, owned: &Owned) -> io::Result<()> {
         let copy = self.copy(copy);
-        let found = metadata(path)?.filter(Metadata::is_file);
-        if found.is_some_and(|found| Owned::of(&found) == *owned && found.len() == size_bytes) && is_same(&copy, path)?
-        {
+        let found = metadata(path)?.filter(|found| found.is_file() && found.len() == size_bytes);
+        if found.is_some() && owned.is_of(path)? && is_same(&copy, path)? {
             return Ok(());
         }
         let beside = beside(path);
@@ -258,7 +260,7 @@ fn restore_folder(path: &Path, known: &BTreeSet<&Path>) -> io::Result<()> {
 
 fn restore_link(path: &Path, target: &Path, owned: &Owned) -> io::Result<()> {
     let found = metadata(path)?.filter(Metadata::is_symlink);
-    if found.is_some_and(|found| Owned::of(&found) == *owned) && fs::read_link(path)? == target {
+    if found.is_some() && owned.is_of(path)? && fs::read_link(path)? == target {
         return Ok(());
     }
     let beside = beside(path);
@@ -289,14 +291,20 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 impl Owned {
-    fn of(found: &Metadata) -> Self {
-        Self {
+    fn of(path: &Path, found: &Metadata) -> io::Result<Self> {
+        Ok(Self {
             mode: found.mode() & 0o7777,
             uid: found.uid(),
             gid: found.gid(),
             mtime_s: found.mtime(),
             mtime_ns: found.mtime_nsec(),
-        }
+            xattrs: xattrs::read(path)?,
+        })
+    }
+
+    /// Whether what stands at `path` is owned so.
+    fn is_of(&self, path: &Path) -> io::Result<bool> {
+        metadata(path)?.map_or(Ok(false), |found| Ok(Self::of(path, &found)? == *self))
     }
 
     /// The owner first: changing it takes set-user-id bits away.
@@ -308,6 +316,8 @@ impl Owned {
         if !found.is_symlink() {
             fs::set_permissions(path, Permissions::from_mode(self.mode))?;
         }
+        // Changing the owner takes capabilities away as well.
+        xattrs::write(path, &self.xattrs)?;
         let mtime = TimeSpec::new(self.mtime_s, self.mtime_ns);
         utimensat(nix::fcntl::AT_FDCWD, path, &TimeSpec::UTIME_OMIT, &mtime, UtimensatFlags::NoFollowSymlink)?;
         Ok(())
@@ -405,7 +415,7 @@ mod tests {
         } else {
             format!("{:?}", fs::read(path).unwrap())
         };
-        let mut all = vec![(path.to_owned(), format!("{content} {:?}", Owned::of(&found)))];
+        let mut all = vec![(path.to_owned(), format!("{content} {:?}", Owned::of(path, &found).unwrap()))];
         if found.is_dir() {
             let mut below: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
             below.sort();
@@ -423,6 +433,7 @@ mod tests {
         Link,
         Mode(u32),
         Owner(u32),
+        Xattr(u8),
         HalfRestored,
     }
 
@@ -434,6 +445,7 @@ mod tests {
             1 => Just(Deed::Link),
             1 => prop_oneof![Just(0o4755), Just(0o600), Just(0o777)].prop_map(Deed::Mode),
             1 => (1..5_u32).prop_map(Deed::Owner),
+            1 => (0..2_u8).prop_map(Deed::Xattr),
             1 => Just(Deed::HalfRestored),
         ];
         (0..PATHS.len(), deed)
@@ -451,6 +463,11 @@ mod tests {
             Deed::Mode(mode) => fs::set_permissions(&path, Permissions::from_mode(*mode)),
             // May be refused to a user who is not root.
             Deed::Owner(id) => lchown(&path, Some(*id), Some(*id)),
+            // May be refused by the file system.
+            Deed::Xattr(name) => {
+                let wanted = [(format!("user.{name}"), BASE64_STANDARD.encode(b"x\0y"))].into();
+                xattrs::write(&path, &wanted)
+            }
             Deed::HalfRestored => fs::write(beside(&path), "half"),
         };
     }
