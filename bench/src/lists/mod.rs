@@ -76,18 +76,23 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The whole call: the names, the total, the page, the answer as JSON.
+    /// The whole call: the names, the total on a walk's first page, the page, the answer as JSON.
     async fn through_api(&mut self, rounds: Rounds) -> anyhow::Result<Vec<Comparison>> {
         let mut lines = Vec::new();
         let of_fleet = (cases::fleet(self.crowd), "");
         let of_tags = (cases::group_and_tags(self.crowd), "&group_name=Production&tags=a&tags=b");
         for (case, query) in [of_tags, of_fleet] {
-            for (place, after) in [("first", None), ("middle", Some(self.crowd.middle()))] {
+            let middle = self.middle_of_walk(query).await?;
+            for (place, after, cursor) in
+                [("first", None, None), ("middle", Some(self.crowd.middle()), Some(middle.as_str()))]
+            {
                 for (enrich, is_enriched) in [("", false), ("+tags", true)] {
-                    let url = self.url(query, after, is_enriched);
+                    let url = self.url(query, cursor, is_enriched);
                     self.check_api(&url, &case, after).await?;
-                    let hand = [hand::total(&case), hand::page(&case, after), hand::tags(&case, after)];
-                    let hand = &hand[..if is_enriched { 3 } else { 2 }];
+                    let mut hand = vec![hand::page(&case, after)];
+                    hand.extend(after.is_none().then(|| hand::total(&case)));
+                    hand.extend(is_enriched.then(|| hand::tags(&case, after)));
+                    let hand = &hand[..];
                     let (client, token) = (self.client.clone(), self.crowd.home.access_token.clone());
                     let ours = async || fetch(&client, &token, &url).await.map(drop);
                     let (ours, limit) = compare(&mut self.hand, rounds.page, ours, hand).await?;
@@ -99,9 +104,18 @@ impl Bench<'_> {
         Ok(lines)
     }
 
-    fn url(&self, query: &str, after: Option<RowId>, is_enriched: bool) -> String {
+    /// The cursor that a walk from the first page has in the middle.
+    async fn middle_of_walk(&self, query: &str) -> anyhow::Result<String> {
+        let body = fetch(&self.client, &self.crowd.home.access_token, &self.url(query, None, false)).await?;
+        let answer: Value = serde_json::from_slice(&body)?;
+        let after = answer["pagination_info"]["after"].as_str().context("no second page")?;
+        let mut cursor: Value = serde_json::from_slice(&BASE64_STANDARD.decode(after)?)?;
+        cursor["cursor"] = json!(self.crowd.middle());
+        Ok(BASE64_STANDARD.encode(cursor.to_string()))
+    }
+
+    fn url(&self, query: &str, after: Option<&str>, is_enriched: bool) -> String {
         let key = &self.crowd.home.fleet.project_key;
-        let after = after.map(|cursor| BASE64_STANDARD.encode(json!({"cursor": cursor, "limit": PAGE}).to_string()));
         let after = after.map(|after| format!("&after={}", after.replace('=', "%3D"))).unwrap_or_default();
         let enrich = if is_enriched { "&enrich_info=true" } else { "" };
         format!("{}/api/v2/{key}/devices?limit={PAGE}{query}{after}{enrich}", self.server.url)

@@ -56,7 +56,7 @@ pub struct AuditEvent {
 }
 
 /// Which entries are meant: those of which everything that is named here is so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AuditFilter {
     /// Who acted.
     pub actor: Option<String>,

@@ -29,6 +29,7 @@ pub struct Matching {
     fleet_ids: Vec<RowId>,
     group_ids: Vec<RowId>,
     conditions: Vec<Resolved>,
+    behind: Option<RowId>,
     now: Timestamp,
 }
 
@@ -84,10 +85,13 @@ impl<C: ConnectionTrait> Db<C> {
             conditions.push(Resolved { not: *not, rule });
         }
         let group_ids = self.resolve_groups(fleet, filter).await?;
-        Ok(Matching { fleet_ids: vec![fleet.id], group_ids, conditions, now: self.now() })
+        Ok(Matching { fleet_ids: vec![fleet.id], group_ids, conditions, behind: None, now: self.now() })
     }
 
     async fn resolve_groups(&self, fleet: &Fleet, filter: &DeviceFilter) -> Result<Vec<RowId>> {
+        if filter.groups.is_empty() {
+            return Ok(Vec::new());
+        }
         let names = filter.groups.iter().map(muster_core::names::GroupName::as_str);
         let found: Vec<(RowId, String)> = groups::Entity::find()
             .select_only()
@@ -141,7 +145,7 @@ impl<C: ConnectionTrait> Db<C> {
 
     /// Every device of these fleets.
     pub fn everything_in(&self, fleet_ids: Vec<RowId>) -> Matching {
-        Matching { fleet_ids, group_ids: Vec::new(), conditions: Vec::new(), now: self.now() }
+        Matching { fleet_ids, group_ids: Vec::new(), conditions: Vec::new(), behind: None, now: self.now() }
     }
 
     /// Narrows to devices that bear any of `tags`; an empty list narrows nothing.
@@ -180,6 +184,13 @@ impl Matching {
         self
     }
 
+    /// Narrows to devices behind that row.
+    #[must_use]
+    pub(crate) fn behind(mut self, after: Option<RowId>) -> Self {
+        self.behind = after;
+        self
+    }
+
     /// Whether the answer changes when a deployment is made.
     pub(crate) fn asks_for_newest(&self) -> bool {
         self.conditions.iter().any(|condition| matches!(condition.rule, ResolvedRule::UpdateStatus(_)))
@@ -190,6 +201,9 @@ impl Matching {
         let mut all = Condition::all().add(one_of(devices::Column::FleetId, &self.fleet_ids));
         if !self.group_ids.is_empty() {
             all = all.add(one_of(devices::Column::GroupId, &self.group_ids));
+        }
+        if let Some(after) = self.behind {
+            all = all.add(column(devices::Column::Id).gt(after));
         }
         let gone_through = if form == SetForm::In { self.smallest_set() } else { None };
         for (i, condition) in self.conditions.iter().enumerate() {
@@ -215,7 +229,7 @@ impl Matching {
     }
 
     fn rule_condition(&self, condition: &Resolved, form: SetForm) -> Expr {
-        let set = |id: Expr, set: SelectStatement| in_set(form, condition.not, id, set);
+        let set = |id: Expr, set: SelectStatement| in_set(form, condition.not, id.clone(), self.set_behind(id, set));
         match &condition.rule {
             ResolvedRule::Device(id) if condition.not => column(devices::Column::Id).ne(*id),
             ResolvedRule::Device(id) => column(devices::Column::Id).eq(*id),
@@ -233,7 +247,8 @@ impl Matching {
                 set(app_device(), apps)
             }
             ResolvedRule::Online(is_online) => {
-                in_set(form, condition.not == *is_online, presence_device(), self.online())
+                let online = self.set_behind(presence_device(), self.online());
+                in_set(form, condition.not == *is_online, presence_device(), online)
             }
             ResolvedRule::UpdateStatus(status) => set(target_device(), latest_with(*status)),
             ResolvedRule::Deployment { id, status } => {
@@ -245,6 +260,15 @@ impl Matching {
                 set(target_device(), targets)
             }
         }
+    }
+
+    /// The part of a set that a page can need. The engines do not conclude it from the
+    /// bound on `devices.id`: they would read a set from its first row for every page.
+    fn set_behind(&self, id: Expr, mut set: SelectStatement) -> SelectStatement {
+        if let Some(after) = self.behind {
+            set.and_where(id.gt(after));
+        }
+        set
     }
 
     fn online(&self) -> SelectStatement {

@@ -154,10 +154,11 @@ pub async fn list(
     let permitted = bearer.account(Operation::ListAuditLog).await?;
     let (filter, page) = (query.filter()?, PageRequest::parse(query.after.as_deref(), query.limit.as_deref())?);
     let (entries, is_more) = audit_log::page(&app, &permitted, &filter, page.after, page.limit).await?;
-    let after = page.next(entries.last().map(|entry| entry.id), is_more);
-    let total = app.store.read().audit_count(permitted.account_id(), &filter).await?;
+    let question = (permitted.account_id(), &filter);
+    let counted = page.total(question, app.store.read().audit_count(permitted.account_id(), &filter)).await?;
+    let after = page.next_counted(entries.last().map(|entry| entry.id), is_more, counted);
     let events = entries.into_iter().map(EntryV2::from).collect();
-    Ok(Json(AuditPage { events, pagination_info: PaginationInfo { after, total } }))
+    Ok(Json(AuditPage { events, pagination_info: PaginationInfo { after, total: counted.total } }))
 }
 
 /// How an export is written.

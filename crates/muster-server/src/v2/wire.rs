@@ -39,7 +39,8 @@ pub struct PaginationInfo {
     /// For the `after` of the next call; null on the last page.
     #[schema(required = true)]
     pub after: Option<String>,
-    /// How many there are in all.
+    /// How many there are in all; of devices and of the audit log, how many there were
+    /// when the first page was read.
     pub total: u64,
 }
 
