@@ -9,7 +9,8 @@ use super::cases::Case;
 pub(super) fn page(case: &Case, after: Option<RowId>) -> String {
     format!(
         "SELECT d.id, d.uuid, d.account_id, d.fleet_id, d.name, d.description, d.address, d.lat, d.lng,
-            d.is_update_trigger_set, d.agent_version, d.mac_addresses, d.registered_at, p.last_keepalive_at,
+            d.is_update_trigger_set, d.agent_version, d.mac_addresses, d.registered_at, d.has_agent,
+            d.capabilities, d.told_heartbeat_ms, p.last_keepalive_at,
             p.online_until_at, p.device_ip, p.cpu_percent, p.ram_percent, p.disk_used_bytes, p.disk_size_bytes,
             f.name AS fleet_name, g.name AS group_name
          FROM devices d

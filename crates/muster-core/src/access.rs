@@ -421,6 +421,8 @@ operations! {
     GetHealth, "GET" "/healthz", None, Bearer;
     /// The OpenAPI document.
     GetOpenapi, "GET" "/api/openapi.json", None, Bearer;
+    /// The JSON Schema of flow documents.
+    GetFlowSchema, "GET" "/api/flow.schema.json", None, Bearer;
     /// The way to the reference page.
     GetDocs, "GET" "/api/docs", None, Bearer;
     /// The reference page and its files.

@@ -129,6 +129,7 @@ fn rest() -> OpenApiRouter<App> {
         .routes(routes!(link::control::open))
         .routes(routes!(health::get))
         .routes(routes!(openapi::get))
+        .routes(routes!(openapi::flow_schema))
         .routes(routes!(openapi::page::get))
         .routes(routes!(openapi::page::get_file))
 }

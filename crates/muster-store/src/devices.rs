@@ -7,7 +7,9 @@ use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::limits::NAME_CHARS_MAX;
 use muster_core::names::DeviceName;
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, Order, Query, SelectStatement};
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResult, QuerySelect, TryGetable,
+};
 
 use crate::db::{Db, Result, Tx};
 use crate::entities::{device_presence, devices, fleets, groups};
@@ -142,66 +144,54 @@ pub struct DeviceKey {
     pub heartbeat_ms: u64,
 }
 
-#[derive(FromQueryResult)]
-struct Row {
-    id: i64,
-    uuid: String,
-    account_id: i64,
-    fleet_id: i64,
-    fleet_name: String,
-    group_name: String,
-    name: String,
-    description: String,
-    address: String,
-    lat: Option<f64>,
-    lng: Option<f64>,
-    is_update_trigger_set: bool,
-    agent_version: String,
-    mac_addresses: String,
-    has_agent: bool,
-    capabilities: String,
-    told_heartbeat_ms: i64,
-    registered_at: i64,
-    last_keepalive_at: i64,
-    online_until_at: i64,
-    device_ip: String,
-    cpu_percent: Option<f64>,
-    ram_percent: Option<f64>,
-    disk_used_bytes: Option<i64>,
-    disk_size_bytes: Option<i64>,
+/// A device from a row of [`select_devices`], whose columns are read by their places and in
+/// their order: a page has a thousand rows, and looking each column up by its name took longer
+/// than all else.
+fn device(row: &QueryResult) -> Result<Device> {
+    let mut columns = Columns { row, read: 0 };
+    Ok(Device {
+        id: columns.next()?,
+        uuid: columns.next()?,
+        account_id: columns.next()?,
+        fleet_id: columns.next()?,
+        name: columns.next()?,
+        description: columns.next()?,
+        address: columns.next()?,
+        lat: columns.next()?,
+        lng: columns.next()?,
+        is_update_trigger_set: columns.next()?,
+        agent_version: columns.next()?,
+        mac_addresses: list(&columns.next::<String>()?)?,
+        registered_at: columns.moment()?,
+        has_agent: columns.next()?,
+        capabilities: list(&columns.next::<String>()?)?,
+        told_heartbeat: Duration::from_millis(columns.next::<i64>()?.try_into().unwrap_or(0)),
+        last_keepalive_at: columns.moment()?,
+        online_until_at: columns.moment()?,
+        device_ip: Some(columns.next()?).filter(|ip: &String| !ip.is_empty()),
+        cpu_percent: columns.next()?,
+        ram_percent: columns.next()?,
+        disk_used_bytes: columns.next()?,
+        disk_size_bytes: columns.next()?,
+        fleet_name: columns.next()?,
+        group_name: columns.next()?,
+    })
 }
 
-impl TryFrom<Row> for Device {
-    type Error = StoreError;
+/// The columns of a row, one after the other.
+struct Columns<'a> {
+    row: &'a QueryResult,
+    read: usize,
+}
 
-    fn try_from(row: Row) -> Result<Self> {
-        Ok(Self {
-            mac_addresses: list(&row.mac_addresses)?,
-            has_agent: row.has_agent,
-            capabilities: list(&row.capabilities)?,
-            told_heartbeat: Duration::from_millis(row.told_heartbeat_ms.try_into().unwrap_or(0)),
-            id: row.id,
-            uuid: row.uuid,
-            account_id: row.account_id,
-            fleet_id: row.fleet_id,
-            fleet_name: row.fleet_name,
-            group_name: row.group_name,
-            name: row.name,
-            description: row.description,
-            address: row.address,
-            lat: row.lat,
-            lng: row.lng,
-            is_update_trigger_set: row.is_update_trigger_set,
-            agent_version: row.agent_version,
-            registered_at: Timestamp::from_millis(row.registered_at),
-            last_keepalive_at: Timestamp::from_millis(row.last_keepalive_at),
-            online_until_at: Timestamp::from_millis(row.online_until_at),
-            device_ip: Some(row.device_ip).filter(|ip| !ip.is_empty()),
-            cpu_percent: row.cpu_percent,
-            ram_percent: row.ram_percent,
-            disk_used_bytes: row.disk_used_bytes,
-            disk_size_bytes: row.disk_size_bytes,
-        })
+impl Columns<'_> {
+    fn next<T: TryGetable>(&mut self) -> Result<T> {
+        self.read += 1;
+        Ok(self.row.try_get_by_index(self.read - 1)?)
+    }
+
+    fn moment(&mut self) -> Result<Timestamp> {
+        self.next().map(Timestamp::from_millis)
     }
 }
 
@@ -221,7 +211,7 @@ fn fact(text: &str) -> String {
     printable(text, NAME_CHARS_MAX)
 }
 
-/// Every column of [`Row`], from the four tables that hold them.
+/// What [`device`] reads, in its order, from the four tables that hold it.
 fn select_devices() -> SelectStatement {
     use device_presence::Column as P;
     use devices::Column as D;
@@ -283,7 +273,7 @@ impl<C: ConnectionTrait> Db<C> {
     async fn device(&self, which: Expr) -> Result<Option<Device>> {
         let query = select_devices().and_where(which).take();
         let row = self.conn.query_one(&query).await?;
-        row.map(|row| Device::try_from(Row::from_query_result(&row, "")?)).transpose()
+        row.as_ref().map(device).transpose()
     }
 
     /// The next `limit` matching devices behind the row `after`, in the order of
@@ -304,8 +294,7 @@ impl<C: ConnectionTrait> Db<C> {
         let rows = self.conn.query_all(&query).await?;
         let is_more = rows.len() as u64 > limit;
         let rows = rows.iter().take(usize::try_from(limit).unwrap_or(usize::MAX));
-        let devices = rows.map(|row| Device::try_from(Row::from_query_result(row, "")?));
-        Ok((devices.collect::<Result<_>>()?, is_more))
+        Ok((rows.map(device).collect::<Result<_>>()?, is_more))
     }
 
     /// How many devices match.

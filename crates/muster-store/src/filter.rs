@@ -89,6 +89,9 @@ impl<C: ConnectionTrait> Db<C> {
     }
 
     async fn resolve_groups(&self, fleet: &Fleet, filter: &DeviceFilter) -> Result<Vec<RowId>> {
+        if filter.groups.is_empty() {
+            return Ok(Vec::new());
+        }
         let names = filter.groups.iter().map(muster_core::names::GroupName::as_str);
         let found: Vec<(RowId, String)> = groups::Entity::find()
             .select_only()

@@ -8,6 +8,9 @@ pub mod page;
 use std::sync::LazyLock;
 
 use axum::Json;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use muster_core::flow::schema;
 use serde_json::{Value, json};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
@@ -58,4 +61,20 @@ fn described(mut document: OpenApi) -> OpenApi {
 pub async fn get() -> Json<&'static Value> {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(crate::router::openapi_document);
     Json(&DOCUMENT)
+}
+
+/// The JSON Schema (2020-12) of flow documents, for editors and pipelines.
+#[utoipa::path(
+    get, path = "/api/flow.schema.json", operation_id = "GetFlowSchema", tag = "Server",
+    responses((status = 200, description = "The schema", content_type = "application/schema+json", body = Object)),
+    extensions(("x-muster" = json!(true))),
+)]
+pub async fn flow_schema() -> impl IntoResponse {
+    static SCHEMA: LazyLock<String> = LazyLock::new(flow_schema_text);
+    ([(CONTENT_TYPE, "application/schema+json")], SCHEMA.as_str())
+}
+
+/// The schema as it is served and as `docs/flow.schema.json` has it.
+pub fn flow_schema_text() -> String {
+    format!("{:#}\n", schema::document())
 }

@@ -315,6 +315,7 @@ impl<'a> Scene<'a> {
             Operation::OpenControlLink => unreachable!("it is not answered but opened"),
             Operation::GetHealth => caller.get("/healthz").await,
             Operation::GetOpenapi => caller.get("/api/openapi.json").await,
+            Operation::GetFlowSchema => caller.get("/api/flow.schema.json").await,
             Operation::GetDocs => caller.get("/api/docs").await,
             Operation::GetDocsFile => caller.get("/api/docs/index.html").await,
         }
