@@ -155,7 +155,8 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
         Some(Command::Run(args)) => run(state, args, env)?,
         Some(Command::Status(args)) => print!("{}", status::show(&state, args.json)?),
         Some(Command::StepRunner(args)) => {
-            runner::run(&args.dir, &env.clock).with_context(|| format!("the step in {}", args.dir.display()))?;
+            runner::run(&args.dir, &env.clock, &env.crypto)
+                .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
         None => bail!("no command; see --help"),
     }

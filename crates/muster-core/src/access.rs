@@ -106,6 +106,12 @@ pub enum Requirement {
     User,
     /// The user whom the thing belongs to, or an administrator of the account.
     OwnerOrAdmin,
+    /// Any role in the fleet of an artifact repository, or in any fleet for one that all
+    /// fleets share; or a signed address for just this.
+    SeeArtifacts,
+    /// A role with this permission in the fleet of an artifact repository, or in any fleet
+    /// for one that all fleets share; or, to store, a signed address for just this.
+    Artifacts(Permission),
 }
 
 /// Declares every operation of the server in one table: the router, the access
@@ -161,7 +167,9 @@ macro_rules! operations {
 }
 
 use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess};
-use Requirement::{Account, Admin, AnyFleet, Credential as Bearer, Fleet, OwnerOrAdmin, User, View};
+use Requirement::{
+    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, OwnerOrAdmin, SeeArtifacts, User, View,
+};
 
 operations! {
     /// Take a tag off every device that a filter matches.
@@ -424,6 +432,30 @@ operations! {
     /// Take a tag off resources.
     TagServiceUnbind, "PUT" "/v1/resource", AccessKey, AnyFleet(ModifyDevices);
 
+    /// The artifact repositories that the caller sees, page by page.
+    ListRepositories, "GET" "/api/v2/account/repositories", AccessToken, Account;
+    /// Make an artifact repository, for a fleet or for all.
+    CreateRepository, "POST" "/api/v2/account/repositories", AccessToken, Admin;
+    /// One artifact repository.
+    GetRepository, "GET" "/api/v2/account/repositories/{name}", AccessToken, SeeArtifacts;
+    /// Delete an artifact repository, and its artifacts where that is asked for.
+    DeleteRepository, "DELETE" "/api/v2/account/repositories/{name}", AccessToken, Admin;
+
+    /// An artifact, or a part of it.
+    GetArtifact, "GET" "/artifactory/{repository}/{path}", AccessToken, SeeArtifacts;
+    /// What an artifact is, without its content.
+    HeadArtifact, "HEAD" "/artifactory/{repository}/{path}", AccessToken, SeeArtifacts;
+    /// Store an artifact, in the place of an earlier one.
+    StoreArtifact, "PUT" "/artifactory/{repository}/{path}", AccessToken, Artifacts(Deploy);
+    /// Delete an artifact, or a folder with all that lies in it.
+    DeleteArtifact, "DELETE" "/artifactory/{repository}/{path}", AccessToken, Artifacts(Deploy);
+    /// What is known of a repository: what lies in it.
+    GetRepositoryInfo, "GET" "/artifactory/api/storage/{repository}", AccessToken, SeeArtifacts;
+    /// What is known of an artifact or a folder.
+    GetArtifactInfo, "GET" "/artifactory/api/storage/{repository}/{path}", AccessToken, SeeArtifacts;
+    /// Whether the artifact repositories can be used.
+    PingArtifactory, "GET" "/artifactory/api/system/ping", None, Bearer;
+
     /// Enrol a device with a pairing token.
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;
     /// The control link of a device.
@@ -433,6 +465,8 @@ operations! {
     GetHealth, "GET" "/healthz", None, Bearer;
     /// The OpenAPI document.
     GetOpenapi, "GET" "/api/openapi.json", None, Bearer;
+    /// The JSON Schema of flow documents.
+    GetFlowSchema, "GET" "/api/flow.schema.json", None, Bearer;
     /// The way to the reference page.
     GetDocs, "GET" "/api/docs", None, Bearer;
     /// The reference page and its files.

@@ -14,12 +14,13 @@
 //! * [`rollout`]: how a deployment goes over its devices;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`access_key`]: what programs sign requests of the Tag Service with;
-//! * [`registry`]: where updates come from;
+//! * [`registry`], [`artifact`]: where updates come from;
 //! * [`resource`], [`tag_rules`]: what else than a device bears tags, and which the Tag Service makes;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
 pub mod access_key;
+pub mod artifact;
 pub mod clock;
 pub mod deadlines;
 pub mod filter;

@@ -164,3 +164,28 @@ pub const ASSIGNED_TAGS_MAX: usize = 10_000;
 pub const QUERIED_RESOURCES_MAX: usize = 200;
 /// Rows that a list of the Tag Service reads at once; it has no pages, and is sent as it is read.
 pub const STREAMED_ROWS: u64 = 1_000;
+
+/// Longest name of an artifact repository.
+pub const REPOSITORY_NAME_CHARS_MAX: usize = 64;
+/// Most artifact repositories of one account.
+pub const REPOSITORIES_MAX: u64 = 1_000;
+/// Longest path of an artifact in its repository.
+pub const ARTIFACT_PATH_CHARS_MAX: usize = 1_024;
+/// Most folders that an artifact may lie in, one within the other.
+pub const ARTIFACT_FOLDERS_MAX: usize = 32;
+/// Largest artifact, unless the configuration says otherwise.
+pub const ARTIFACT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// How long an artifact may take to arrive.
+pub const ARTIFACT_UPLOAD_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
+/// Uploads of artifacts that one server takes at once; each holds a few parts of its file in memory.
+pub const ARTIFACT_UPLOADS_MAX: usize = 32;
+/// Files, and folders, that the information about a folder of artifacts shows.
+pub const LISTED_ARTIFACTS_MAX: u64 = 10_000;
+/// How long what no artifact has any more stays in the storage: a device that was sent for it may fetch it still.
+pub const BLOB_GRACE: Duration = Duration::from_secs(48 * 60 * 60);
+/// How long a device may use what it was given to fetch an artifact.
+pub const ARTIFACT_GRANT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a device may take to send the files that it was asked for.
+pub const UPLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long the address works under which files of a device can be fetched.
+pub const DOWNLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);

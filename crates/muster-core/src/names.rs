@@ -6,7 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::invalid::{Invalid, quoted};
-use crate::limits::{FILE_NAME_CHARS_MAX, NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX};
+use crate::limits::{
+    ARTIFACT_FOLDERS_MAX, ARTIFACT_PATH_CHARS_MAX, FILE_NAME_CHARS_MAX, NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX,
+    REPOSITORY_NAME_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX,
+};
 
 /// Declares a checked piece of text.
 macro_rules! checked_text {
@@ -133,6 +136,28 @@ checked_text!(
     RegistryName, name
 );
 checked_text!(
+    /// The name of an artifact repository, unique in its account: letters, digits, `-`,
+    /// `_` and `.`, and no word that has another meaning in its place.
+    RepositoryName, repository_name
+);
+checked_text!(
+    /// Where an artifact lies in its repository: names between slashes, none at either end.
+    ArtifactPath, artifact_path
+);
+
+impl ArtifactPath {
+    /// The folders that it lies in, the outermost first; none for what lies in the repository itself.
+    pub fn folders(&self) -> impl Iterator<Item = &str> {
+        self.0.match_indices('/').map(|(end, _)| &self.0[..end])
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
+    }
+}
+
+checked_text!(
     /// The name of a value of the data monitor, unique in its fleet.
     ParameterName, name
 );
@@ -208,6 +233,51 @@ fn file_name(text: &str) -> Result<(), String> {
         return Err("holds a path separator".to_owned());
     }
     bounded(text, FILE_NAME_CHARS_MAX, char::is_control)
+}
+
+/// Words that stand in the place of a repository's name in the paths of Artifactory.
+const RESERVED_REPOSITORY_NAMES: [&str; 3] = ["api", "ui", "webapp"];
+
+fn repository_name(text: &str) -> Result<(), String> {
+    let is_good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !starts_well || text.len() > REPOSITORY_NAME_CHARS_MAX || !text.bytes().all(is_good) {
+        return Err(format!(
+            "is not the name of a repository: a letter or digit, then letters, digits, -, _ and ., \
+             at most {REPOSITORY_NAME_CHARS_MAX} in all"
+        ));
+    }
+    if RESERVED_REPOSITORY_NAMES.contains(&text.to_ascii_lowercase().as_str()) {
+        return Err("is reserved".to_owned());
+    }
+    Ok(())
+}
+
+fn artifact_path(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if text.split('/').count() > ARTIFACT_FOLDERS_MAX + 1 {
+        return Err(format!("lies in more than {ARTIFACT_FOLDERS_MAX} folders"));
+    }
+    for part in text.split('/') {
+        match part {
+            "" => return Err("holds an empty name between slashes".to_owned()),
+            "." | ".." => return Err(format!("holds {part:?}, which is no name")),
+            _ => {}
+        }
+        if part.trim() != part {
+            return Err("holds a name that begins or ends with white space".to_owned());
+        }
+        // What Artifactory refuses in a name, and what other systems cannot save.
+        if let Some(c) = part.chars().find(|c| "\\:|?*\"<>".contains(*c)) {
+            return Err(format!("holds the character {c}"));
+        }
+        if part.chars().count() > FILE_NAME_CHARS_MAX {
+            return Err(format!("holds a name of more than {FILE_NAME_CHARS_MAX} characters"));
+        }
+    }
+    bounded(text, ARTIFACT_PATH_CHARS_MAX, char::is_control)
 }
 
 fn project_key(text: &str) -> Result<(), String> {
@@ -335,6 +405,43 @@ mod tests {
             let refusal = FileName::parse(bad).unwrap_err().to_string();
             assert!(refusal.contains(why), "{refusal}");
         }
+    }
+
+    #[test]
+    fn repositories_have_plain_names() {
+        for good in ["generic-local", "a", "0.x_y-z", "connect-demo-generic"] {
+            assert!(RepositoryName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "-a", "a b", "a/b", "é", "api", "API", &"a".repeat(65)] {
+            assert!(RepositoryName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_lies_below_its_repository() {
+        for good in ["a", "a/b.tar.gz", "a b/é", "..a/b..", ".hidden/…"] {
+            assert!(ArtifactPath::parse(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("", "is empty"),
+            ("/a", "empty name"),
+            ("a/", "empty name"),
+            ("a//b", "empty name"),
+            ("a/../b", "\"..\""),
+            ("./a", "\".\""),
+            ("a/ b", "white space"),
+            ("a\\b", "the character \\"),
+            ("a:b", "the character :"),
+            ("a\u{7}", "U+0007"),
+            (&"a/".repeat(33), "more than 32 folders"),
+            (&"a".repeat(256), "more than 255 characters"),
+        ] {
+            let refusal = ArtifactPath::parse(bad).unwrap_err().to_string();
+            assert!(refusal.contains(why), "{bad}: {refusal}");
+        }
+        let path = ArtifactPath::parse("a/b/c.bin").unwrap();
+        assert_eq!((path.folders().collect::<Vec<_>>(), path.name()), (vec!["a", "a/b"], "c.bin"));
+        assert_eq!(ArtifactPath::parse("c.bin").unwrap().folders().count(), 0);
     }
 
     #[test]

@@ -19,7 +19,9 @@ pub mod messages;
 
 pub use enroll::{EnrollRequest, EnrollResponse};
 pub use handshake::{Identity, Nonce, PublicKey};
-pub use messages::{Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability};
+pub use messages::{
+    Artifact, Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability,
+};
 
 /// Version of the protocol that this build speaks.
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -1,5 +1,6 @@
 //! The messages of the control link.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,6 +10,7 @@ use muster_core::ids::{DeploymentUuid, DeviceUuid};
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::{ADDRESSES_MAX, NAME_CHARS_MAX, VERSION_CHARS_MAX};
 use muster_core::target::RunEvent;
+use muster_core::token::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::handshake::Nonce;
@@ -186,6 +188,34 @@ pub struct Instruction {
     /// What the flow's inputs stand for.
     #[serde(default)]
     pub inputs: InputValues,
+    /// Where the steps find what they need of a registry, by the step's place in the
+    /// flow, from 0, in digits. Older servers send none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub artifacts: BTreeMap<String, Artifact>,
+}
+
+impl Instruction {
+    /// What the step at that place of the flow needs of a registry.
+    pub fn artifact(&self, step: usize) -> Option<&Artifact> {
+        self.artifacts.get(&step.to_string())
+    }
+}
+
+/// Something of a registry, for one step of one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// An `http` or `https` URL; `GET` fetches it, and answers ranges if it can. For a
+    /// repository of git, the repository.
+    pub url: String,
+    /// Sent with each request: a credential that is good for this and ends soon.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Its SHA-256 in hexadecimal, where the registry knows it.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Its size in bytes, where the registry knows it.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
 }
 
 /// Names one run of a deployment on a device: the deployment, and which attempt it is.

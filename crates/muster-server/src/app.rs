@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use crate::access::passwords::Passwords;
 use crate::access::rate::CallLimit;
 use crate::access::vault::Vault;
+use crate::artifacts::objects::Objects;
 use crate::config::ServerConfig;
 use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub audited_refusals: CallLimit<String>,
     /// What devices have sent as files.
     pub files: FileStore,
+    /// What artifacts hold.
+    pub objects: Objects,
     /// Hashes passwords.
     pub passwords: Passwords,
     /// Seals secrets.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use muster_core::limits::{ACCOUNT_TAGS_DEFAULT, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
+use muster_core::limits::{
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT,
+};
 use muster_store::Location;
 
 /// Settings of one server.
@@ -50,6 +52,12 @@ pub struct ServerConfig {
     pub tunnel_domain: String,
     /// Tags of an account beyond which the Tag Service makes no more.
     pub account_tags_max: u32,
+    /// The folder of what artifacts hold. Several servers of one database need the same.
+    pub artifact_folder: PathBuf,
+    /// The largest artifact, in bytes.
+    pub artifact_bytes_max: u64,
+    /// How clients reach the server, without a slash at the end; else as each request says.
+    pub public_url: Option<String>,
 }
 
 /// Calls a minute that each address may make: a hundred a second, for a whole site behind one address.
@@ -72,6 +80,8 @@ pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect(
 pub const LOGIN_ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 /// The file of the key that seals secrets, in the data folder, unless another is named.
 pub const SECRET_KEY_FILE: &str = "secret.key";
+/// The folder of what artifacts hold, in the data folder, unless another is named.
+pub const ARTIFACT_FOLDER: &str = "artifacts";
 /// The domain of tunnels, unless the operator has one.
 pub const TUNNEL_DOMAIN: &str = "forwarding.localhost";
 
@@ -83,6 +93,9 @@ impl ServerConfig {
             database: Location::new(&data, database_url),
             secret_key_file: data.join(SECRET_KEY_FILE),
             login_attempts_per_minute: LOGIN_ATTEMPTS_PER_MINUTE,
+            artifact_folder: data.join(ARTIFACT_FOLDER),
+            artifact_bytes_max: ARTIFACT_BYTES_MAX,
+            public_url: None,
             data,
             address_calls_per_minute: ADDRESS_CALLS_PER_MINUTE,
             access_token_calls_per_minute: ACCESS_TOKEN_CALLS_PER_MINUTE,

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::ErrorStyle;
 use crate::http::error::{in_style, no_such_path};
-use crate::{health, link, openapi, tag_service, v1, v2};
+use crate::{artifactory, health, link, openapi, tag_service, v1, v2};
 
 /// API v1 of Connect.
 fn v1() -> OpenApiRouter<App> {
@@ -120,8 +120,22 @@ fn account() -> OpenApiRouter<App> {
         .routes(routes!(v2::roles::get, v2::roles::patch, v2::roles::delete))
         .routes(routes!(v2::registries::list, v2::registries::create))
         .routes(routes!(v2::registries::get, v2::registries::patch, v2::registries::delete))
+        .routes(routes!(v2::repositories::list, v2::repositories::create))
+        .routes(routes!(v2::repositories::get, v2::repositories::delete))
         .routes(routes!(v2::audit_log::list))
         .routes(routes!(v2::audit_log::export))
+}
+
+/// Artifactory's API: artifacts, stored and fetched by its clients.
+fn artifactory() -> OpenApiRouter<App> {
+    use artifactory::{content, storage_info};
+    OpenApiRouter::new()
+        .routes(routes!(storage_info::repository))
+        .routes(routes!(storage_info::item))
+        .routes(routes!(storage_info::ping))
+        .routes(routes!(content::get, content::head, content::put, content::delete))
+        // Bounded by themselves, piece by piece.
+        .layer(DefaultBodyLimit::disable())
 }
 
 /// What devices speak to, and what watches the server.
@@ -131,6 +145,7 @@ fn rest() -> OpenApiRouter<App> {
         .routes(routes!(link::control::open))
         .routes(routes!(health::get))
         .routes(routes!(openapi::get))
+        .routes(routes!(openapi::flow_schema))
         .routes(routes!(openapi::page::get))
         .routes(routes!(openapi::page::get_file))
 }
@@ -141,6 +156,7 @@ fn routes() -> [(ErrorStyle, OpenApiRouter<App>); 4] {
         (ErrorStyle::V1, v1()),
         (ErrorStyle::AgentApi, agent_api()),
         (ErrorStyle::TagService, tag_service()),
+        (ErrorStyle::Artifactory, artifactory()),
         (ErrorStyle::V2, v2().merge(account()).merge(rest())),
     ]
 }
@@ -168,6 +184,10 @@ fn with_fallbacks(router: Router<App>, style: ErrorStyle) -> Router<App> {
             .into_iter()
             .fold(router, |router, path| router.route(path, any(tag_service::no_such_path))),
         ErrorStyle::AgentApi => router,
+        ErrorStyle::Artifactory => {
+            let places = ["/artifactory", "/artifactory/", "/artifactory/{repository}", "/artifactory/{repository}/"];
+            places.into_iter().fold(router, |router, place| router.route(place, any(no_such_path)))
+        }
         ErrorStyle::V2 => router.fallback(no_such_path),
     }
 }

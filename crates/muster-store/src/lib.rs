@@ -12,7 +12,9 @@
 pub mod access_keys;
 pub mod accounts;
 pub mod apps;
+pub mod artifacts;
 pub mod audit;
+pub mod blobs;
 pub mod db;
 pub mod deployments;
 mod device_changes;
@@ -35,6 +37,7 @@ pub mod port_tunnels;
 pub mod presence;
 mod printable;
 pub mod registries;
+pub mod repositories;
 pub mod resources;
 pub mod roles;
 pub mod rollouts;

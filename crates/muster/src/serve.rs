@@ -12,7 +12,8 @@ use clap::Args;
 use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{
-    ACCOUNT_TAGS_DEFAULT, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT,
+    TUNNEL_LIFETIME_MAX,
 };
 use muster_server::config::{
     ACCESS_KEY_CALLS_PER_MINUTE, ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE,
@@ -81,6 +82,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DOMAIN", env = "MUSTER_TUNNEL_DOMAIN", default_value = TUNNEL_DOMAIN,
           value_parser = muster_core::tunnel::domain)]
     pub(crate) tunnel_domain: String,
+    /// Folder of what artifacts hold; by default artifacts in the data folder. Servers that
+    /// share a database need the same folder
+    #[arg(long, value_name = "DIR", env = "MUSTER_ARTIFACT_FOLDER")]
+    pub(crate) artifact_folder: Option<PathBuf>,
+    /// The largest artifact, in bytes
+    #[arg(long, value_name = "BYTES", env = "MUSTER_ARTIFACT_BYTES_MAX", default_value_t = ARTIFACT_BYTES_MAX)]
+    pub(crate) artifact_bytes_max: u64,
+    /// How clients reach the server, as https://muster.example.com; by default as each request says
+    #[arg(long, value_name = "URL", env = "MUSTER_PUBLIC_URL", value_parser = public_url)]
+    pub(crate) public_url: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or a filter like muster_server=debug
     #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
     pub(crate) log: String,
@@ -114,6 +125,16 @@ fn body_bytes(text: &str) -> Result<usize, String> {
     if BODY_BYTES_BOUNDS.contains(&bytes) { Ok(bytes) } else { Err(format!("is not from {min} to {max}")) }
 }
 
+fn public_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(host) if !host.is_empty() && !host.contains([' ', '?', '#', '@']) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err("is not an address like https://muster.example.com".to_owned()),
+    }
+}
+
 impl ServeArgs {
     fn server_config(&self) -> ServerConfig {
         let database = &self.database;
@@ -134,6 +155,9 @@ impl ServeArgs {
             tunnel_lifetime: Duration::from_secs(self.tunnel_lifetime_minutes * SECONDS_PER_MINUTE),
             tunnel_domain: self.tunnel_domain.clone(),
             account_tags_max: self.account_tags_max,
+            artifact_folder: self.artifact_folder.clone().unwrap_or(defaults.artifact_folder),
+            artifact_bytes_max: self.artifact_bytes_max,
+            public_url: self.public_url.clone(),
             ..defaults
         }
     }

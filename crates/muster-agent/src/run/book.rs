@@ -9,7 +9,7 @@ use muster_link::RunId;
 use super::effect::{Effect, Input};
 use super::entry::Entry;
 use super::machine::{Next, Origin, Run};
-use crate::step::StepOutcome;
+use crate::step::{StepOutcome, StepSpec};
 
 /// Most runs that may wait for their turn. A server gives a device one at a time.
 pub const WAITING_RUNS_MAX: usize = 32;
@@ -158,11 +158,24 @@ impl Book {
         let Some(i) = self.position(id) else { return };
         let run = &self.slots[i].known.run;
         let Some((_, since)) = run.running().filter(|(running, _)| *running == index) else { return };
+        if let (None, Some(spec)) = (&outcome, run.to_start_again()) {
+            return self.start_again(i, spec, now);
+        }
         let Some(name) = run.due_name() else { return };
         let outcome = outcome.map_or_else(|| StepOutcome::interrupted(LEFT_NOTHING, since, now), |outcome| *outcome);
         let (end, signal) = (outcome.end, outcome.signal);
         self.append(i, Entry::StepFinished { end, signal, result: outcome.into_result(index, name) });
         self.effects.push_back(Effect::ForgetStep { run: id.clone(), index });
+    }
+
+    fn start_again(&mut self, i: usize, spec: Box<StepSpec>, now: Timestamp) {
+        let (run, index) = (self.slots[i].known.id.clone(), spec.index);
+        self.effects.push_back(Effect::Prepare { run: run.clone(), spec });
+        self.append(i, Entry::StepStartedAgain { index, at: now });
+        self.effects.push_back(Effect::Launch { run: run.clone(), index });
+        if self.slots[i].known.run.is_stop_due() {
+            self.effects.push_back(Effect::StopStep { run, index });
+        }
     }
 
     fn link_up(&mut self) {

@@ -266,6 +266,7 @@ fn log(run: &RunId, entry: &Entry) {
     match entry {
         Entry::Accepted { .. } => tracing::info!(%run, "run begins"),
         Entry::StepStarted { index, .. } => tracing::info!(%run, index, "step begins"),
+        Entry::StepStartedAgain { index, .. } => tracing::warn!(%run, index, "step was interrupted and begins again"),
         Entry::StepFinished { end, result, .. } => {
             let (name, exit_code) = (result.name.as_str(), result.exit_code);
             tracing::info!(%run, index = result.index, name, ?end, exit_code, "step is over");

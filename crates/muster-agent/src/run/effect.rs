@@ -60,7 +60,7 @@ pub enum Effect {
         /// The run.
         run: RunId,
         /// The step.
-        spec: StepSpec,
+        spec: Box<StepSpec>,
     },
     /// Start the runner of the prepared step, and wait for its end.
     Launch {

@@ -22,6 +22,14 @@ pub enum Entry {
         /// When.
         at: Timestamp,
     },
+    /// The running step is about to start again: its runner was killed, and it can be
+    /// repeated.
+    StepStartedAgain {
+        /// Place in the run.
+        index: u32,
+        /// When.
+        at: Timestamp,
+    },
     /// A step is over.
     StepFinished {
         /// How it ended.
@@ -68,6 +76,7 @@ impl Entry {
                 Some(RunEvent::Finished { outcome: *outcome, reason: reason.clone() })
             }
             Self::StepStarted { .. }
+            | Self::StepStartedAgain { .. }
             | Self::AbortRequested { .. }
             | Self::Acked { .. }
             | Self::RebootStarted { .. } => None,

@@ -10,6 +10,10 @@ use super::entry::Entry;
 use super::plan::{self, StepDone, Stop};
 use crate::step::StepSpec;
 
+/// How many times a step is started whose runner is killed every time: what kills it
+/// may be the step.
+pub const STARTS_MAX: u32 = 10;
+
 /// Why the device knows of a run: `instruction.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,6 +37,8 @@ pub struct Run {
     is_accepted: bool,
     done: Vec<StepDone>,
     running: Option<(u32, Timestamp)>,
+    /// How many times the running step was started.
+    starts: u32,
     is_abort_requested: bool,
     stop: Option<Stop>,
     outcome: Option<RunOutcome>,
@@ -47,7 +53,7 @@ pub enum Next {
     /// Begin.
     Accept,
     /// Start this step.
-    Step(StepSpec),
+    Step(Box<StepSpec>),
     /// Wait for the step that is running.
     Wait,
     /// End.
@@ -79,6 +85,7 @@ impl Run {
             is_accepted: false,
             done: Vec::new(),
             running: None,
+            starts: 0,
             is_abort_requested: false,
             stop: None,
             outcome: None,
@@ -93,9 +100,11 @@ impl Run {
         self.reports += i64::from(entry.is_reported());
         match entry {
             Entry::Accepted { .. } => self.is_accepted = true,
-            Entry::StepStarted { index, at } => self.running = Some((*index, *at)),
+            Entry::StepStarted { index, at } => (self.running, self.starts) = (Some((*index, *at)), 1),
+            Entry::StepStartedAgain { .. } => self.starts += 1,
             Entry::StepFinished { end, signal, result } => {
-                self.step_finished(StepDone { end: *end, exit_code: result.exit_code, signal: *signal });
+                let done = StepDone { end: *end, exit_code: result.exit_code, signal: *signal };
+                self.step_finished(done, &result.stderr);
             }
             Entry::AbortRequested { .. } => self.abort_requested(),
             Entry::Finished { outcome, .. } => self.outcome = Some(*outcome),
@@ -105,7 +114,7 @@ impl Run {
         }
     }
 
-    fn step_finished(&mut self, done: StepDone) {
+    fn step_finished(&mut self, done: StepDone, stderr: &str) {
         let at = self.done.len();
         self.running = None;
         self.done.push(done);
@@ -116,7 +125,7 @@ impl Run {
         if self.is_abort_requested {
             self.stop = Some(Stop { at, is_begun: true, reason: plan::aborted(), is_abort: true });
         } else if let Some(step) = step.filter(|step| !done.is_success() && !step.on_failure.is_ignored) {
-            self.stop = Some(Stop { at, is_begun: true, reason: done.reason(step), is_abort: false });
+            self.stop = Some(Stop { at, is_begun: true, reason: done.reason(step, stderr), is_abort: false });
         }
     }
 
@@ -157,7 +166,7 @@ impl Run {
             return Next::Finish { outcome: RunOutcome::Failed, reason };
         }
         match plan::forward(instruction, self.done.len()) {
-            Some(Ok(spec)) => Next::Step(spec),
+            Some(Ok(spec)) => Next::Step(Box::new(spec)),
             Some(Err(reason)) => Next::Finish { outcome: RunOutcome::Failed, reason },
             None => Next::Finish { outcome: RunOutcome::Succeeded, reason: Reason::default() },
         }
@@ -174,22 +183,28 @@ impl Run {
     }
 
     fn restore(&self, instruction: &Instruction, stop: &Stop) -> Next {
-        let commands = plan::restoration(&instruction.flow, stop);
+        let steps = plan::restoration(&instruction.flow, stop);
         let begun = stop.at + usize::from(stop.is_begun);
-        let next = commands.get(self.done.len() - begun);
+        let next = steps.get(self.done.len() - begun);
         let outcome = if stop.is_abort { RunOutcome::Aborted } else { RunOutcome::Failed };
         let finish = Next::Finish { outcome, reason: stop.reason.clone() };
-        next.map_or(finish, |(name, template)| {
-            match plan::restoring(instruction, self.done.len(), name.clone(), template) {
-                Ok(spec) => Next::Step(spec),
-                Err(reason) => Next::Finish { outcome, reason },
-            }
+        next.map_or(finish, |(name, undo)| match plan::restoring(instruction, self.done.len(), name.clone(), undo) {
+            Ok(spec) => Next::Step(Box::new(spec)),
+            Err(reason) => Next::Finish { outcome, reason },
         })
     }
 
     /// The step that is running, and since when.
     pub fn running(&self) -> Option<(u32, Timestamp)> {
         self.running
+    }
+
+    /// The running step, when its runner was killed and it is to be started again.
+    pub fn to_start_again(&self) -> Option<Box<StepSpec>> {
+        match self.due() {
+            Next::Step(spec) if spec.task.is_repeatable() && self.starts < STARTS_MAX => Some(spec),
+            _ => None,
+        }
     }
 
     /// The name of the step that is due or running.

@@ -80,6 +80,9 @@ impl RunStore {
         if run.running().is_none() {
             dir::remove_all(&self.dir(&id))?;
         }
+        if run.is_finished() {
+            dir::remove_saved(&self.dir(&id))?;
+        }
         Ok(Some(KnownRun { id, arrival, run }))
     }
 
@@ -96,7 +99,12 @@ impl RunStore {
 
     /// Writes an entry into a run's journal, to the disk.
     pub fn append(&mut self, id: &RunId, entry: &Entry) -> io::Result<()> {
-        self.journals.get_mut(id).ok_or_else(|| unknown(id))?.append(entry)
+        self.journals.get_mut(id).ok_or_else(|| unknown(id))?.append(entry)?;
+        if matches!(entry, Entry::Finished { .. }) {
+            // Nothing will be put back any more.
+            dir::remove_saved(&self.dir(id))?;
+        }
+        Ok(())
     }
 
     /// A report of a run.

@@ -33,6 +33,11 @@ impl StepDir {
         &self.0
     }
 
+    /// Where the step numbered `index` of the same run keeps what it saved.
+    pub fn saved(&self, index: u32) -> PathBuf {
+        self.0.with_file_name(format!("{SAVED}{index}"))
+    }
+
     /// What a runner's standard input must be.
     pub fn lock_file(&self) -> PathBuf {
         self.0.join("lock")
@@ -121,11 +126,23 @@ impl PreparedStep {
     }
 }
 
+/// Begins the name of a directory in which a step keeps what it saved.
+const SAVED: &str = "saved-";
+
 /// Removes every step directory of a run.
 pub fn remove_all(run: &Path) -> io::Result<()> {
+    remove_named(run, "step-")
+}
+
+/// Removes what the steps of a run saved: the run is over.
+pub fn remove_saved(run: &Path) -> io::Result<()> {
+    remove_named(run, SAVED)
+}
+
+fn remove_named(run: &Path, begin: &str) -> io::Result<()> {
     for entry in fs::read_dir(run)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("step-") {
+        if entry.file_name().to_string_lossy().starts_with(begin) {
             remove_dir(&entry.path())?;
         }
     }

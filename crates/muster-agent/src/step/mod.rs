@@ -8,6 +8,10 @@
 //! * [`dir`]: the step's directory, and the agent's side of it;
 //! * [`runner`]: the runner's side;
 //! * `supervise`: starts the command and ends its process group;
+//! * `perform`: carries out what is no plain command: checks, stages, saves, changes,
+//!   verifies, and undoes;
+//! * `saved`: what a step was about to change, and how it is put back;
+//! * `actions`: a file for each ready-made action; `fetch`: artifacts over HTTP;
 //! * [`output`]: what is kept of an output stream.
 //!
 //! # Why a step never runs twice, and is never lost
@@ -25,18 +29,29 @@
 //! `result.json`, that is the result. If there is none, the runner was killed, the
 //! power went, or the agent died between writing and starting: the command may
 //! have run in part, so it is reported as interrupted and not run again.
+//!
+//! A step that may be repeated ([`Task::is_repeatable`]) is started again instead: it
+//! finds in `saved-N`, beside its own directory, how far it had come.
 
+mod actions;
+mod context;
 pub mod dir;
+mod fetch;
 pub mod output;
+mod perform;
 pub mod runner;
+mod saved;
 mod supervise;
+mod xattrs;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
+use muster_core::flow::actions::BuiltIn;
 use muster_core::names::StepName;
 use muster_core::target::StepResult;
+use muster_link::Artifact;
 use serde::{Deserialize, Serialize};
 
 /// What a runner is told: `step.json`.
@@ -46,12 +61,47 @@ pub struct StepSpec {
     pub index: u32,
     /// The step's name.
     pub name: StepName,
-    /// The command for `sh -c`, with its inputs filled in.
-    pub script: String,
+    /// What is to be done, with its inputs filled in.
+    pub task: Task,
     /// Added to the command's environment.
     pub env: BTreeMap<String, String>,
     /// How long the command may run, in milliseconds.
     pub timeout_ms: u64,
+}
+
+/// What a step is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// A command for `sh -c`.
+    Run(String),
+    /// A ready-made action.
+    BuiltIn {
+        /// The action.
+        action: Box<BuiltIn>,
+        /// What it needs of a registry.
+        artifact: Option<Box<Artifact>>,
+    },
+    /// Put back what other steps changed, in this order: where two changed the same,
+    /// what the last of these saved is what stays.
+    Restore(Vec<u32>),
+}
+
+impl Task {
+    /// Whether it may be started again when its runner was killed: it then ends as if
+    /// it had never been interrupted. What a person wrote is never run twice.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Run(_) => false,
+            Self::BuiltIn { action, .. } => !matches!(**action, BuiltIn::Script(_)),
+            Self::Restore(_) => true,
+        }
+    }
+}
+
+/// Whether this version of the agent can carry out `action`.
+pub fn is_supported(action: &BuiltIn) -> bool {
+    actions::work(action).is_some()
 }
 
 impl StepSpec {

@@ -1,4 +1,4 @@
-//! Starts a step's command and sees to it that it ends.
+//! Starts a step's command, or one that an action needs, and sees to it that it ends.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::dir::StepDir;
 use super::output::Capture;
-use super::{StepEnd, StepOutcome, StepSpec};
+use super::{StepEnd, StepOutcome};
 
 /// How often the runner looks whether it was asked to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
@@ -35,8 +35,8 @@ const AGENT_ENV_PREFIX: &str = "MUSTER_AGENT_";
 
 /// What a runner waits for.
 pub(super) enum Event {
-    /// The command ended.
-    Exited(Exit),
+    /// A child of the runner ended.
+    Exited(Pid, Exit),
     /// A signal asks the runner to stop.
     Stop,
 }
@@ -50,23 +50,31 @@ pub(super) enum Exit {
     Signal(i32),
 }
 
+/// A command, and what bounds it.
+pub(super) struct Bounded<'a> {
+    /// What is run.
+    pub(super) command: Command,
+    /// How long it may run.
+    pub(super) timeout: Duration,
+    /// The time limit of its step, of which that is what is left.
+    pub(super) limit: Duration,
+    /// The step's directory; `None` when no request to stop may end the command.
+    pub(super) stopped_by: Option<&'a StepDir>,
+}
+
 /// Runs the command to its end, whichever comes first: its own, its time limit, or a stop.
 pub(super) fn supervise(
-    spec: &StepSpec,
-    dir: &StepDir,
+    bounded: Bounded<'_>,
     clock: &Clock,
-    tx: Sender<Event>,
+    tx: &Sender<Event>,
     events: &Receiver<Event>,
 ) -> StepOutcome {
+    let Bounded { mut command, timeout, limit, stopped_by } = bounded;
     let started_at = clock.now();
-    if dir.is_stop_requested() {
-        let outcome = StepOutcome::interrupted("the step was stopped before it began", started_at, started_at);
-        return StepOutcome { end: StepEnd::Stopped, ..outcome };
-    }
     // What the command leaves behind becomes the runner's child; where that cannot
     // be, ending a group may take a little longer.
     let _ = set_child_subreaper(true);
-    let mut child = match start(spec, dir) {
+    let mut child = match start(&mut command) {
         Ok(child) => child,
         Err(error) => {
             let why = format!("the command could not be started: {error}");
@@ -75,63 +83,68 @@ pub(super) fn supervise(
     };
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let outputs = (child.stdout.take().map(Capture::start), child.stderr.take().map(Capture::start));
-    thread::spawn(move || reap(group, &tx));
-    let (end, exit) = wait_for_end(spec, dir, group, events);
+    let reaped = tx.clone();
+    thread::spawn(move || reap(&reaped));
+    let (end, exit) = wait_for_end(timeout, stopped_by, group, events);
     let stdout = outputs.0.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
     let stderr = outputs.1.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
-    outcome(spec, (end, exit), (stdout, stderr), started_at, clock.now())
+    outcome(limit, (end, exit), (stdout, stderr), started_at, clock.now())
 }
 
-fn start(spec: &StepSpec, dir: &StepDir) -> io::Result<Child> {
+/// `sh` with `script`, which may be longer than any argument.
+pub(super) fn shell(script: &str, dir: &StepDir) -> io::Result<Command> {
     let mut command = Command::new("sh");
-    if spec.script.len() < ARGUMENT_BYTES_MAX {
-        command.args(["-c", &spec.script]);
+    if script.len() < ARGUMENT_BYTES_MAX {
+        command.args(["-c", script]);
     } else {
         let file = dir.path().join("script");
-        crate::files::write_atomically(&file, spec.script.as_bytes())?;
+        crate::files::write_atomically(&file, script.as_bytes())?;
         command.arg(file);
     }
+    command.current_dir("/");
+    Ok(command)
+}
+
+fn start(command: &mut Command) -> io::Result<Child> {
     let names = std::env::vars_os().map(|(name, _)| name);
     names.filter(|name| name.to_string_lossy().starts_with(AGENT_ENV_PREFIX)).for_each(|name| {
         command.env_remove(name);
     });
-    command
-        .envs(&spec.env)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()
 }
 
 /// Waits for the command, and for every process that it leaves behind: the runner
 /// is their parent then, so that a dead one is seen to be gone whatever the
 /// machine's first process does.
-fn reap(command: Pid, events: &Sender<Event>) {
+fn reap(events: &Sender<Event>) {
     loop {
-        let exit = match wait() {
+        let (pid, exit) = match wait() {
             Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
             Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::Signal(signal as i32)),
             Ok(_) | Err(Errno::EINTR) => continue,
             Err(_) => return,
         };
-        if exit.0 == command {
-            let _ = events.send(Event::Exited(exit.1));
-        }
+        let _ = events.send(Event::Exited(pid, exit));
     }
 }
 
-fn wait_for_end(spec: &StepSpec, dir: &StepDir, group: Pid, events: &Receiver<Event>) -> (StepEnd, Option<Exit>) {
+fn wait_for_end(
+    timeout: Duration,
+    stopped_by: Option<&StepDir>,
+    group: Pid,
+    events: &Receiver<Event>,
+) -> (StepEnd, Option<Exit>) {
     let began = Instant::now();
     loop {
-        let left = spec.timeout().saturating_sub(began.elapsed());
+        let left = timeout.saturating_sub(began.elapsed());
         match events.recv_timeout(left.min(STOP_POLL)) {
-            Ok(Event::Exited(exit)) => return (StepEnd::Exited, Some(exit)),
-            Ok(Event::Stop) => return (StepEnd::Stopped, end_group(group, events)),
-            Err(_) if dir.is_stop_requested() => return (StepEnd::Stopped, end_group(group, events)),
+            Ok(Event::Exited(pid, exit)) if pid == group => return (StepEnd::Exited, Some(exit)),
+            Ok(Event::Stop) if stopped_by.is_some() => return (StepEnd::Stopped, end_group(group, events)),
+            Err(_) if stopped_by.is_some_and(StepDir::is_stop_requested) => {
+                return (StepEnd::Stopped, end_group(group, events));
+            }
             Err(_) if left.is_zero() => return (StepEnd::TimedOut, end_group(group, events)),
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             // The thread that waits for the command cannot wait: nothing more will come.
             Err(RecvTimeoutError::Disconnected) => return (StepEnd::Interrupted, end_group(group, events)),
         }
@@ -156,8 +169,9 @@ fn end_group(group: Pid, events: &Receiver<Event>) -> Option<Exit> {
 fn wait_for_group(group: Pid, events: &Receiver<Event>, exit: &mut Option<Exit>, limit: Duration) -> bool {
     let began = Instant::now();
     while began.elapsed() < limit {
-        if let Ok(Event::Exited(exited)) = events.recv_timeout(GROUP_POLL) {
-            *exit = Some(exited);
+        match events.recv_timeout(GROUP_POLL) {
+            Ok(Event::Exited(pid, exited)) if pid == group => *exit = Some(exited),
+            _ => {}
         }
         if exit.is_some() && killpg(group, None) == Err(Errno::ESRCH) {
             return true;
@@ -167,7 +181,7 @@ fn wait_for_group(group: Pid, events: &Receiver<Event>, exit: &mut Option<Exit>,
 }
 
 fn outcome(
-    spec: &StepSpec,
+    limit: Duration,
     (end, exit): (StepEnd, Option<Exit>),
     (stdout, mut stderr): (String, String),
     started_at: Timestamp,
@@ -179,7 +193,7 @@ fn outcome(
         None => (None, None),
     };
     let note = match (end, signal) {
-        (StepEnd::TimedOut, _) => Some(format!("ended after its time limit of {} s", spec.timeout().as_secs_f64())),
+        (StepEnd::TimedOut, _) => Some(format!("ended after its time limit of {} s", limit.as_secs_f64())),
         (StepEnd::Stopped, _) => Some("stopped".to_owned()),
         (_, Some(signal)) => Some(format!("ended by signal {signal}")),
         _ => None,

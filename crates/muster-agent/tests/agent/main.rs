@@ -1,9 +1,12 @@
 //! The real agent, a process of its own, against a scripted server.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say why")]
 
+mod actions;
+mod artifacts;
 mod device;
 mod enrolment;
 mod interruptions;
+mod packages;
 mod runner;
 mod runs;
 mod server;

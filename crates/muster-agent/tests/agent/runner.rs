@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use muster_agent::step::dir::StepDir;
-use muster_agent::step::{StepEnd, StepOutcome, StepSpec};
+use muster_agent::step::{StepEnd, StepOutcome, StepSpec, Task};
 use muster_core::limits::STEP_OUTPUT_BYTES_MAX;
 use muster_core::names::StepName;
 use nix::sys::signal::{Signal, kill};
@@ -15,7 +15,7 @@ use crate::device::{AGENT, pid, until_exists};
 
 fn spec(script: &str, timeout_ms: u64) -> StepSpec {
     let name = StepName::parse("step").unwrap();
-    StepSpec { index: 0, name, script: script.to_owned(), env: BTreeMap::new(), timeout_ms }
+    StepSpec { index: 0, name, task: Task::Run(script.to_owned()), env: BTreeMap::new(), timeout_ms }
 }
 
 fn fresh() -> (TempDir, StepDir) {

@@ -176,6 +176,20 @@ impl Link {
         }
     }
 
+    /// Waits for `other`, and meanwhile reads on, so that the agent does not think the
+    /// server silent.
+    pub(crate) async fn meanwhile(&mut self, other: impl Future<Output = ()>) {
+        let reads = async {
+            loop {
+                self.next().await;
+            }
+        };
+        tokio::select! {
+            () = other => {}
+            () = reads => {}
+        }
+    }
+
     /// Waits until the agent has ended the connection.
     pub(crate) async fn gone(mut self) {
         while let Some(Ok(_)) = timeout(PATIENCE, self.websocket.next()).await.expect("the agent goes") {}
@@ -198,6 +212,14 @@ impl Told {
     /// Names of the steps, and their exit codes.
     pub(crate) fn summary(&self) -> Vec<(String, Option<i32>)> {
         self.steps().into_iter().map(|step| (step.name.to_string(), step.exit_code)).collect()
+    }
+
+    /// The reason's sentence.
+    pub(crate) fn reason(&self) -> &str {
+        match self.0.last() {
+            Some(RunEvent::Finished { reason, .. }) => &reason.text,
+            other => panic!("the run is not over: {other:?}"),
+        }
     }
 
     /// The outcome and the reason's code.

@@ -2,12 +2,17 @@
 //!
 //! A document is YAML and holds one or more flows; each flow has steps that run
 //! on the device in order, and inputs that a deployment fills in. [`yaml`] reads
-//! it, [`inputs`] finds and fills `${{ inputs.NAME }}`.
+//! it, [`actions`] are what stands behind `uses:`, [`inputs`] finds and fills
+//! `${{ inputs.NAME }}`.
 //!
 //! The server keeps the document byte for byte and sends each device the parsed
 //! [`Flow`] as JSON, so that the agent carries no YAML parser.
 
+pub mod actions;
 pub mod inputs;
+mod locate;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod yaml;
 
 use std::time::Duration;
@@ -66,8 +71,9 @@ pub enum Action {
     Uses {
         /// The action's name.
         name: String,
-        /// Its `with`, apart from `on-failure`.
-        with: serde_json::Map<String, serde_json::Value>,
+        /// Its `with`, apart from `on-failure` and before its inputs are filled in:
+        /// [`actions::BuiltIn`] reads it.
+        with: actions::With,
     },
 }
 
@@ -88,6 +94,7 @@ pub struct OnFailure {
 /// Which failure sets off a step's `on-failure`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Trigger {
     /// This step's only.
     #[default]
@@ -96,25 +103,14 @@ pub enum Trigger {
     AnyStepFailure,
 }
 
-/// Every `uses:` that the flow language knows.
-pub const USES: [&str; 7] = [
-    "connect/debian-package",
-    "connect/docker",
-    "connect/docker-compose",
-    "connect/download-artifact",
-    "connect/file",
-    "connect/git",
-    "connect/script",
-];
-
 impl Flow {
     /// How long a run may take from the device's acceptance to its last report:
     /// every step and every command of a rollback at its limit, and some slack.
     pub fn run_deadline(&self) -> Duration {
         let step = |step: &Step| {
             let own = Duration::from_millis(step.timeout_ms);
-            let command = if step.on_failure.run.is_some() { STEP_TIMEOUT_DEFAULT } else { Duration::ZERO };
-            own.saturating_add(command)
+            let extra = u32::from(step.on_failure.run.is_some()) + u32::from(step.is_revertible());
+            own.saturating_add(STEP_TIMEOUT_DEFAULT * extra)
         };
         let steps = self.steps.iter().map(step).fold(RUN_DEADLINE_SLACK, Duration::saturating_add);
         let rollback = if self.rollback.is_some() { STEP_TIMEOUT_DEFAULT } else { Duration::ZERO };
@@ -139,6 +135,13 @@ impl Flow {
             found.push(("on-failure.run".to_owned(), command));
         }
         found
+    }
+}
+
+impl Step {
+    /// Whether what it changed can be put back, and its document wants that.
+    pub fn is_revertible(&self) -> bool {
+        matches!(self.action, Action::Uses { .. }) && self.on_failure.is_revert_all_files
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde::Deserialize;
 
+use super::actions::{BuiltIn, USES, With, unknown};
 use super::inputs::{Input, is_input_name};
-use super::{Action, Flow, OnFailure, Step, Trigger, USES};
+use super::{Action, Flow, OnFailure, Step, Trigger, locate};
 use crate::deadlines::WireDeadlines;
 use crate::invalid::{Invalid, quoted};
 use crate::limits::{
@@ -18,20 +19,18 @@ use crate::names::{FlowName, StepName};
 
 /// Every flow of a document, in the document's order.
 ///
-/// Errors name the line and column where the YAML or its shape is wrong, or the
-/// place in the flow where its meaning is.
+/// Errors name the line and column, and the place in the flow where its meaning is
+/// wrong.
 pub fn parse(document: &str) -> Result<Vec<Flow>, Invalid> {
     if document.len() > BODY_BYTES_MAX {
         return Err(Invalid::new("", format!("the document is larger than {BODY_BYTES_MAX} bytes")));
     }
     let wire: WireDocument = serde_saphyr::from_str_with_options(document, options())
         .map_err(|error| Invalid::new("", first_line(&error.to_string())))?;
-    counted("flows", wire.flows.len(), 1, FLOWS_MAX)?;
-    let shared = wire.on.unwrap_or_default();
-    wire.flows.into_iter().map(|(name, flow)| flow.check(name, &shared)).collect()
+    wire.check().map_err(|refusal| locate::located(document, refusal))
 }
 
-fn options() -> serde_saphyr::Options {
+pub(super) fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         strict_booleans: true,
         with_snippet: false,
@@ -43,20 +42,27 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or("the YAML cannot be read").trim().to_owned()
 }
 
+/// A flow document.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireDocument {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Document"))]
+pub(super) struct WireDocument {
     flows: IndexMap<String, WireFlow>,
     #[serde(default)]
     on: Option<WireOn>,
 }
 
+/// One flow.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WireFlow {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Flow"))]
+pub(super) struct WireFlow {
+    /// Reboot the device after the last step succeeded.
     #[serde(default)]
     reboot_after_restart: bool,
+    /// What is done, in order.
     steps: Vec<WireStep>,
+    /// Runs when the update fails, after what the steps themselves have for that.
     on_failure: Option<WireRollback>,
     #[serde(default)]
     on: Option<WireOn>,
@@ -64,38 +70,46 @@ struct WireFlow {
     deadlines: WireDeadlines,
 }
 
+/// The flow's rollback.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireRollback {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Rollback"))]
+pub(super) struct WireRollback {
     run: String,
 }
 
+/// What a deployment may fill in.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WireOn {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "On"))]
+pub(super) struct WireOn {
     #[serde(default)]
     workflow_dispatch: Option<WireDispatch>,
 }
 
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireDispatch {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Dispatch"))]
+pub(super) struct WireDispatch {
     #[serde(default)]
     inputs: IndexMap<String, Option<WireInput>>,
 }
 
+/// One input.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireInput {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Input"))]
+pub(super) struct WireInput {
     default: Option<String>,
     /// For the reader of the document.
     #[serde(rename = "description")]
+    #[cfg_attr(feature = "schema", schemars(rename = "description"))]
     _description: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WireStep {
+pub(super) struct WireStep {
     name: String,
     run: Option<String>,
     uses: Option<String>,
@@ -104,16 +118,38 @@ struct WireStep {
     on_failure: Option<WireOnFailure>,
 }
 
+/// What happens when a step fails.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WireOnFailure {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "OnFailure"))]
+pub(super) struct WireOnFailure {
+    /// The flow goes on; the step is still shown as failed.
     #[serde(default)]
     ignore: bool,
+    /// A command that runs on the device.
     run: Option<String>,
+    /// Which failure sets off `run` and `revert-all-files`.
     #[serde(default)]
     trigger_revert: Trigger,
+    /// Whatever the step changed is put back.
     #[serde(default)]
     revert_all_files: bool,
+}
+
+/// The older word for `on-failure` of `connect/docker`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "RollbackConfiguration"))]
+pub(super) struct WireRollbackConfiguration {
+    restart_previous_container: bool,
+}
+
+impl WireDocument {
+    fn check(self) -> Result<Vec<Flow>, Invalid> {
+        counted("flows", self.flows.len(), 1, FLOWS_MAX)?;
+        let shared = self.on.unwrap_or_default();
+        self.flows.into_iter().map(|(name, flow)| flow.check(name, &shared)).collect()
+    }
 }
 
 impl WireFlow {
@@ -160,8 +196,12 @@ impl WireStep {
     fn checked(mut self) -> Result<Step, Invalid> {
         let name = StepName::parse(self.name).map_err(|refusal| refusal.within("name"))?;
         let timeout = timeout(self.timeout_minutes)?;
-        let inner = self.with.as_mut().and_then(|with| with.remove("on-failure"));
-        let on_failure = on_failure(self.on_failure, inner)?;
+        let mut taken = |key| self.with.as_mut().and_then(|with| with.remove(key));
+        let (inner, older) = (taken("on-failure"), taken("rollback-configuration"));
+        if older.is_some() && self.uses.as_deref() != Some("connect/docker") {
+            return Err(Invalid::new("with.rollback-configuration", "is known to \"connect/docker\" alone"));
+        }
+        let on_failure = on_failure(self.on_failure, inner, older)?;
         let action = match (self.run, self.uses, self.with) {
             (Some(script), None, None) => Action::Run(command("run", script)?),
             (None, Some(uses), with) => uses_action(uses, with.unwrap_or_default())?,
@@ -175,12 +215,12 @@ impl WireStep {
     }
 }
 
-fn uses_action(name: String, with: serde_json::Map<String, serde_json::Value>) -> Result<Action, Invalid> {
-    if USES.contains(&name.as_str()) {
-        return Ok(Action::Uses { name, with });
+fn uses_action(name: String, with: With) -> Result<Action, Invalid> {
+    if !USES.contains(&name.as_str()) {
+        return Err(unknown(&name).within("uses"));
     }
-    let known = USES.map(|uses| format!("\"{uses}\"")).join(", ");
-    Err(Invalid::new("uses", format!("{} is none of {known}", quoted(&name))))
+    BuiltIn::read(&name, with.clone()).map_err(|refusal| refusal.within("with"))?;
+    Ok(Action::Uses { name, with })
 }
 
 fn command(field: &str, script: String) -> Result<String, Invalid> {
@@ -206,8 +246,22 @@ fn millis(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// `on-failure` stands in `with` as the documents print it, or beside `run`.
-fn on_failure(outer: Option<WireOnFailure>, inner: Option<serde_json::Value>) -> Result<OnFailure, Invalid> {
+/// `on-failure` stands in `with` as the documents print it, or beside `run`. Older
+/// documents have `rollback-configuration` in its place.
+fn on_failure(
+    outer: Option<WireOnFailure>,
+    inner: Option<serde_json::Value>,
+    older: Option<serde_json::Value>,
+) -> Result<OnFailure, Invalid> {
+    if let Some(older) = older {
+        const PLACE: &str = "with.rollback-configuration";
+        if outer.is_some() || inner.is_some() {
+            return Err(Invalid::new(PLACE, "is the older word for \"on-failure\", which is there too"));
+        }
+        let older: WireRollbackConfiguration =
+            serde_json::from_value(older).map_err(|error| Invalid::new(PLACE, error.to_string()))?;
+        return Ok(OnFailure { is_revert_all_files: older.restart_previous_container, ..OnFailure::default() });
+    }
     let wire = match (outer, inner) {
         (Some(_), Some(_)) => return Err(Invalid::new("on-failure", "stands both in the step and in its \"with\"")),
         (Some(outer), None) => outer,

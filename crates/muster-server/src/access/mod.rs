@@ -5,6 +5,7 @@
 //! else. What a caller may not see does not exist for it.
 
 pub mod access_keys;
+pub mod artifacts;
 pub mod audit_log;
 pub mod bce_auth;
 pub mod device;
@@ -247,7 +248,9 @@ impl Caller {
         self.check_policy(operation)?;
         held.retain(|permission| self.scope().allows(*permission));
         match operation.requirement() {
-            Requirement::Fleet(needed) if !held.contains(&needed) => Err(OpError::Forbidden(needed)),
+            Requirement::Fleet(needed) | Requirement::Artifacts(needed) if !held.contains(&needed) => {
+                Err(OpError::Forbidden(needed))
+            }
             Requirement::Admin if !self.is_administrator() => Err(OpError::NotAdmin),
             _ => Ok(Permitted { caller: self.clone(), operation, fleet, held }),
         }

@@ -5,7 +5,7 @@
 //! single devices when something happened to them, and at everything from time to
 //! time, so that a lost wake-up only costs time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use muster_core::ids::RowId;
@@ -146,5 +146,10 @@ fn message(due: &Due, order: &DeploymentOrder) -> Option<ToDevice> {
     if due.is_abort_requested {
         return Some(ToDevice::Abort { run });
     }
-    Some(ToDevice::Run(Instruction { run, flow: order.flow.clone(), inputs: order.inputs.clone() }))
+    Some(ToDevice::Run(Instruction {
+        run,
+        flow: order.flow.clone(),
+        inputs: order.inputs.clone(),
+        artifacts: BTreeMap::new(),
+    }))
 }

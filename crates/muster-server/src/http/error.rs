@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{RETRY_AFTER, UPGRADE};
+use axum::http::header::{RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -155,6 +155,8 @@ pub enum ErrorStyle {
     V2,
     /// The Tag Service: `requestId`, `code` and `message`; the id in `x-bce-request-id` as well.
     TagService,
+    /// Artifactory: the status that HTTP has, with a list of one error.
+    Artifactory,
 }
 
 /// Puts around every route what each of them needs: an answer of its own to a
@@ -220,6 +222,7 @@ fn rendered(style: ErrorStyle, error: &ApiError, request_id: &str) -> Response {
         ErrorStyle::AgentApi => v1(error, json!({ "error_message": text(error), "message": text(error) })),
         ErrorStyle::V2 => v2(error, request_id),
         ErrorStyle::TagService => tag_service::error::rendered(error, request_id),
+        ErrorStyle::Artifactory => artifactory(error),
     };
     match error {
         ApiError::Op(OpError::RateLimited(wait)) => {
@@ -257,6 +260,17 @@ fn v2(error: &ApiError, request_id: &str) -> Response {
     let text = text(error);
     let body = json!({ "message": text, "error_message": text, "code": error.code(), "request_id": request_id });
     (error.status(), Json(body)).into_response()
+}
+
+fn artifactory(error: &ApiError) -> Response {
+    let status = error.status();
+    let body = json!({ "errors": [{ "status": status.as_u16(), "message": text(error) }] });
+    let mut response = (status, Json(body)).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        // Some clients send what they have only when they are asked.
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Muster\""));
+    }
+    response
 }
 
 /// How much of an error's text is shown, from its beginning and from its end: it

@@ -33,14 +33,15 @@ pub(super) fn tell(document: &mut Value) {
 
 fn refusal(requirement: Requirement) -> Option<&'static str> {
     match requirement {
-        Requirement::Fleet(_) => Some("The permission is missing"),
+        Requirement::Fleet(_) | Requirement::Artifacts(_) => Some("The permission is missing"),
         Requirement::AnyFleet(_) => Some("The permission is missing in every fleet"),
         Requirement::Admin => Some("The caller is no administrator"),
         Requirement::Credential
         | Requirement::View
         | Requirement::Account
         | Requirement::User
-        | Requirement::OwnerOrAdmin => None,
+        | Requirement::OwnerOrAdmin
+        | Requirement::SeeArtifacts => None,
     }
 }
 

@@ -22,6 +22,7 @@ pub mod monitor;
 pub mod pairing_tokens;
 pub mod port_tunnels;
 pub mod registries;
+pub mod repositories;
 pub mod roles;
 pub mod rollouts;
 pub mod saved_filters;
@@ -37,6 +38,7 @@ use axum::http::request::Parts;
 use muster_core::access::Operation;
 use muster_core::token::{Secret, TokenKind};
 
+use crate::access::artifacts::PermittedRepository;
 use crate::access::rate::Source;
 use crate::access::{Caller, Permitted, PermittedAccount, refusals};
 use crate::app::App;
@@ -66,6 +68,12 @@ impl Bearer {
             refusals::note(&self.app, &self.caller, operation, None, error).await;
         }
         permitted
+    }
+
+    /// The artifact repository with that name, for `operation`.
+    pub(crate) async fn repository(&self, operation: Operation, name: &str) -> Result<PermittedRepository, OpError> {
+        let permitted = self.caller.repository(self.app.store.read(), operation, name).await;
+        self.told(operation, permitted).await
     }
 
     /// What an operation of the account answered; a refusal is noted in the audit log.

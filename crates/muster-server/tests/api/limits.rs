@@ -109,7 +109,7 @@ description may hold line breaks and tabs.
 
 type Rows = Vec<(&'static str, String)>;
 
-fn sections() -> [(&'static str, Rows); 6] {
+fn sections() -> [(&'static str, Rows); 7] {
     let defaults = ServerConfig::new("data".into(), None, ([127, 0, 0, 1], 0).into());
     [
         ("Calls a minute", calls(&defaults)),
@@ -117,6 +117,7 @@ fn sections() -> [(&'static str, Rows); 6] {
         ("Pages and lists", pages()),
         ("Bodies and documents", bodies(&defaults)),
         ("Time", times()),
+        ("Artifacts", artifacts(&defaults)),
         ("People and secrets", people()),
     ]
 }
@@ -183,6 +184,23 @@ fn bodies(defaults: &ServerConfig) -> Rows {
         ("values in one call to the data monitor", l::MONITOR_VALUES_MAX.to_string()),
         ("kept of each output of a step, bytes", l::STEP_OUTPUT_BYTES_MAX.to_string()),
         ("message on the control link, bytes", l::LINK_MESSAGE_BYTES_MAX.to_string()),
+    ]
+}
+
+fn artifacts(defaults: &ServerConfig) -> Rows {
+    vec![
+        ("repositories of an account", l::REPOSITORIES_MAX.to_string()),
+        ("name of a repository, characters", l::REPOSITORY_NAME_CHARS_MAX.to_string()),
+        ("path of an artifact, characters", l::ARTIFACT_PATH_CHARS_MAX.to_string()),
+        ("folders around an artifact", l::ARTIFACT_FOLDERS_MAX.to_string()),
+        ("one artifact, bytes", defaults.artifact_bytes_max.to_string()),
+        ("uploads that one server takes at once; others wait", l::ARTIFACT_UPLOADS_MAX.to_string()),
+        ("an upload", human(l::ARTIFACT_UPLOAD_TIMEOUT)),
+        ("folders, and artifacts, that the information about a folder shows", l::LISTED_ARTIFACTS_MAX.to_string()),
+        ("what no artifact has any more stays in the storage", human(l::BLOB_GRACE)),
+        ("what a device is given to fetch an artifact works", human(l::ARTIFACT_GRANT_LIFETIME)),
+        ("a device that was asked for files may send them", human(l::UPLOAD_GRANT_LIFETIME)),
+        ("the address of such files works", human(l::DOWNLOAD_GRANT_LIFETIME)),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use muster_core::access::{Credential, Operation};
+use muster_server::openapi::flow_schema_text;
 use muster_server::router::openapi_document;
 use serde_json::{Value, json};
 
@@ -82,6 +83,11 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
 #[test]
 fn the_published_document_is_current() {
     assert_published("openapi.json", &(serde_json::to_string_pretty(&document()).unwrap() + "\n"));
+}
+
+#[test]
+fn the_published_schema_of_flows_is_current() {
+    assert_published("flow.schema.json", &flow_schema_text());
 }
 
 #[test]

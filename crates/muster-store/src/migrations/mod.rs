@@ -14,6 +14,7 @@ mod m0007_device_files;
 mod m0008_access_keys;
 mod m0009_resource_tags;
 mod m0010_rollouts;
+mod m0011_artifacts;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_access_keys::Migration),
             Box::new(m0009_resource_tags::Migration),
             Box::new(m0010_rollouts::Migration),
+            Box::new(m0011_artifacts::Migration),
         ]
     }
 }

@@ -13,6 +13,8 @@ use crate::run::machine::{Origin, Run};
 
 const RUNS: u32 = 3;
 const STEPS: usize = 3;
+/// The step that may be started again.
+const REPEATABLE: u32 = 1;
 
 /// The disk of a device, the processes on it, and what its server has stored.
 #[derive(Default)]
@@ -20,6 +22,7 @@ struct World {
     disk: BTreeMap<String, (u64, Origin, Vec<Entry>)>,
     prepared: BTreeSet<(String, u32)>,
     launched: BTreeSet<(String, u32)>,
+    repeatable: BTreeSet<(String, u32)>,
     /// Steps that the present agent waits for.
     watched: BTreeSet<(String, u32)>,
     stopped: BTreeSet<(String, u32)>,
@@ -33,6 +36,8 @@ enum Event {
     Abort(u32),
     /// The step that runs ends, with that exit code.
     StepEnds(i32),
+    /// The step's runner is killed.
+    RunnerDies,
     /// The server's acknowledgements arrive.
     Acks,
     LinkUp,
@@ -45,6 +50,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (1..=RUNS).prop_map(Event::Instruct),
         1 => (1..=RUNS).prop_map(Event::Abort),
         6 => prop_oneof![4 => Just(0), 1 => Just(1)].prop_map(Event::StepEnds),
+        1 => Just(Event::RunnerDies),
         2 => Just(Event::Acks),
         1 => Just(Event::LinkUp),
         1 => Just(Event::LinkDown),
@@ -55,6 +61,9 @@ fn any_event() -> impl Strategy<Value = Event> {
 fn flow(attempt: u32) -> Instruction {
     let mut steps: Vec<Value> = (0..STEPS).map(|i| step(&format!("s{i}"))).collect();
     steps[0]["on_failure"] = json!({"run": "true", "trigger": "any-step-failure"});
+    let with = json!({"device-path": "/etc/x", "content": "x"});
+    let on_failure = json!({"is_revert_all_files": true});
+    steps[REPEATABLE as usize] = json!({"name": "s1", "uses": {"name": "connect/file", "with": with}, "timeout_ms": 1, "on_failure": on_failure});
     instruction(attempt, &json!(steps), Some("true"))
 }
 
@@ -64,7 +73,8 @@ impl World {
         match event {
             Event::Instruct(attempt) => self.input(Input::Instructed(Box::new(flow(*attempt))), dies_after),
             Event::Abort(attempt) => self.input(Input::Aborted(run_id(*attempt)), dies_after),
-            Event::StepEnds(exit_code) => self.step_ends(*exit_code, dies_after),
+            Event::StepEnds(exit_code) => self.step_ends(Some(*exit_code), dies_after),
+            Event::RunnerDies => self.step_ends(None, dies_after),
             Event::Acks => {
                 let stored: Vec<_> = self.stored.iter().map(|(id, told)| (id.clone(), told.len() as i64)).collect();
                 for (id, seq) in stored {
@@ -77,14 +87,13 @@ impl World {
         }
     }
 
-    fn step_ends(&mut self, exit_code: i32, dies_after: Option<Index>) {
+    fn step_ends(&mut self, exit_code: Option<i32>, dies_after: Option<Index>) {
         let Some((id, index)) = self.watched.pop_first() else { return };
         let key = (id.clone(), index);
-        // A runner that was never started leaves nothing.
-        let outcome = self
-            .launched
-            .contains(&key)
-            .then(|| Box::new(if self.stopped.contains(&key) { ended(StepEnd::Stopped) } else { exited(exit_code) }));
+        // A runner that was killed, or never started, leaves nothing.
+        let exit_code = exit_code.filter(|_| self.launched.contains(&key));
+        let outcome = exit_code
+            .map(|code| Box::new(if self.stopped.contains(&key) { ended(StepEnd::Stopped) } else { exited(code) }));
         self.input(Input::StepOver { run: id.parse().unwrap(), index, outcome }, dies_after);
     }
 
@@ -115,7 +124,13 @@ impl World {
                 assert!(self.disk.insert(run.to_string(), (arrival, origin, Vec::new())).is_none());
             }
             Effect::Append { run, entry } => self.disk.get_mut(&run.to_string()).unwrap().2.push(entry),
-            Effect::Prepare { run, spec } => drop(self.prepared.insert((run.to_string(), spec.index))),
+            Effect::Prepare { run, spec } => {
+                let key = (run.to_string(), spec.index);
+                if spec.task.is_repeatable() {
+                    self.repeatable.insert(key.clone());
+                }
+                self.prepared.insert(key);
+            }
             Effect::Launch { run, index } => self.launch((run.to_string(), index)),
             Effect::Watch { run, index } => drop(self.watched.insert((run.to_string(), index))),
             Effect::StopStep { run, index } => drop(self.stopped.insert((run.to_string(), index))),
@@ -127,9 +142,18 @@ impl World {
 
     fn launch(&mut self, key: (String, u32)) {
         let last = self.disk[&key.0].2.last();
-        assert!(matches!(last, Some(Entry::StepStarted { index, .. }) if *index == key.1), "journalled first");
         assert!(self.prepared.contains(&key) && self.watched.is_empty(), "one step at a time");
-        assert!(self.launched.insert(key.clone()), "{key:?} runs twice");
+        match last {
+            Some(Entry::StepStarted { index, .. }) if *index == key.1 => {
+                assert!(self.launched.insert(key.clone()), "{key:?} runs twice");
+            }
+            Some(Entry::StepStartedAgain { index, .. }) if *index == key.1 => {
+                // A step of the flow or of the restoration; what that is stands in its spec.
+                assert!(self.repeatable.contains(&key), "{key:?} is no step to run again");
+                self.launched.insert(key.clone());
+            }
+            other => panic!("not journalled first: {other:?}"),
+        }
         self.watched.insert(key);
     }
 
@@ -151,7 +175,7 @@ impl World {
     fn settle(&mut self) {
         self.input(Input::LinkUp, None);
         for _ in 0..100 {
-            self.step_ends(0, None);
+            self.step_ends(Some(0), None);
             self.happens(&Event::Acks, None);
         }
     }

@@ -117,7 +117,7 @@ fn a_reason_names_the_step_and_what_befell_it() {
 
 #[test]
 fn a_flow_is_checked_before_it_begins() {
-    let uses = json!({"name": "b", "uses": {"name": "connect/docker", "with": {}}, "timeout_ms": 1});
+    let uses = json!({"name": "b", "uses": {"name": "connect/docker", "with": {"registry": "r", "image-path": "p", "image-tag": "t"}}, "timeout_ms": 1});
     let mut broken_undo = step("b");
     broken_undo["on_failure"] = json!({"run": "${{ inputs.x }}"});
     let cases = [
@@ -132,6 +132,60 @@ fn a_flow_is_checked_before_it_begins() {
     let mut stray = instruction(1, &json!([step("a")]), None);
     stray.inputs.insert("x".to_owned(), "1".to_owned());
     assert_eq!(plan::check(&stray).unwrap_err().code, "bad_flow");
+}
+
+fn file(name: &str, trigger: &str) -> Value {
+    let with = json!({"device-path": "/etc/x", "content": "${{ inputs.missing }}"});
+    let on_failure = json!({"is_revert_all_files": true, "trigger": trigger, "run": "true"});
+    json!({"name": name, "uses": {"name": "connect/file", "with": with}, "timeout_ms": 1, "on_failure": on_failure})
+}
+
+#[test]
+fn files_are_put_back_before_a_step_s_own_command_and_the_first_saving_has_the_last_word() {
+    let mut steps =
+        [file("a", "any-step-failure"), file("b", "this-step-failure"), file("c", "any-step-failure"), step("d")];
+    for step in &mut steps[..3] {
+        step["uses"]["with"]["content"] = json!("x");
+    }
+    let instruction = instruction(1, &json!(steps), None);
+    let stop = plan::Stop { at: 3, is_begun: true, reason: Reason::default(), is_abort: false };
+    let found = plan::restoration(&instruction.flow, &stop);
+    let expected = [
+        ("a (revert)", plan::Undo::Restore(vec![0])),
+        ("a (on failure)", plan::Undo::Run("true")),
+        ("c (revert)", plan::Undo::Restore(vec![2, 0])),
+        ("c (on failure)", plan::Undo::Run("true")),
+    ];
+    let found: Vec<_> = found.iter().map(|(name, undo)| (name.as_str(), undo.clone())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_action_is_checked_before_anything_runs() {
+    let (ran, outcome, reason) = play(instruction(1, &json!([step("a"), file("b", "any-step-failure")]), None), &[]);
+    assert_eq!((ran.len(), outcome, reason.code.as_str()), (0, Failed, "bad_flow"));
+    let with = json!({"registry": "r", "artifactory-path": "p/q", "device-path": "/tmp"});
+    let fetches = json!({"name": "b", "uses": {"name": "connect/download-artifact", "with": with}, "timeout_ms": 1});
+    let (ran, outcome, reason) = play(instruction(1, &json!([step("a"), fetches]), None), &[]);
+    assert_eq!((ran.len(), outcome, reason.code.as_str()), (0, Failed, "artifact_missing"));
+}
+
+#[test]
+fn a_step_that_may_be_repeated_is_started_again_but_not_for_ever() {
+    let mut only = file("a", "this-step-failure");
+    only["uses"]["with"]["content"] = json!("x");
+    let mut run = Run::new(Origin::Instruction(Box::new(instruction(1, &json!([only, step("b")]), None))));
+    run.apply(&Entry::Accepted { at: NOW });
+    run.apply(&Entry::StepStarted { index: 0, at: NOW });
+    for _ in 1..crate::run::machine::STARTS_MAX {
+        assert!(run.to_start_again().is_some());
+        run.apply(&Entry::StepStartedAgain { index: 0, at: NOW });
+    }
+    assert!(run.to_start_again().is_none());
+    let mut run = Run::new(Origin::Instruction(Box::new(flow())));
+    run.apply(&Entry::Accepted { at: NOW });
+    run.apply(&Entry::StepStarted { index: 0, at: NOW });
+    assert!(run.to_start_again().is_none(), "a command is never run twice");
 }
 
 #[test]

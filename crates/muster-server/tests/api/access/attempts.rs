@@ -8,11 +8,12 @@ use muster_core::names::{ProjectKey, UserName};
 use muster_core::token::Secret;
 use muster_link::{EnrollRequest, ToDevice};
 use muster_server::access::bce_auth::Signer;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::table::{Cell, Who};
 use crate::app::TestApp;
-use crate::caller::{Answer, Caller};
+use crate::caller::{Answer, Caller, answer};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
 use crate::house::password_of;
 use crate::orders::{Deployment, FLOW, Order, create, flow};
@@ -41,6 +42,9 @@ impl<'a> Scene<'a> {
         app.admin().post("/api/v2/account/apps", &json!({ "name": "kiosk" })).await.ok(201);
         app.admin().post("filters", &json!({ "name": "saved", "device_filter": {} })).await.ok(201);
         app.admin().post("app-parameters", &json!({ "name": "temperature" })).await.ok(201);
+        let repositories = "/api/v2/account/repositories";
+        app.admin().post(repositories, &json!({ "name": "of-demo", "project_key": "demo" })).await.ok(201);
+        app.admin().post(repositories, &json!({ "name": "of-all" })).await.ok(201);
         let mut signers = BTreeMap::new();
         for name in ["viewer", "operator", "admin", "neighbour", "stranger"] {
             signers.insert(name, app.signer(name, TagPolicy::FullControl).await);
@@ -338,10 +342,35 @@ impl<'a> Scene<'a> {
             Operation::DeleteRegistry => caller.delete(&self.registry(who).await).await,
             Operation::ListAuditLog => caller.get("/api/v2/account/audit-log").await,
             Operation::ExportAuditLog => caller.get("/api/v2/account/audit-log/export?format=jsonl").await,
+            Operation::ListRepositories => caller.get("/api/v2/account/repositories").await,
+            Operation::CreateRepository => {
+                let made = json!({ "name": format!("by-{who:?}") });
+                caller.post("/api/v2/account/repositories", &made).await
+            }
+            Operation::GetRepository => caller.get("/api/v2/account/repositories/of-all").await,
+            Operation::DeleteRepository => {
+                let name = format!("doomed-{who:?}");
+                self.app.admin().post("/api/v2/account/repositories", &json!({ "name": name })).await.ok(201);
+                caller.delete(&format!("/api/v2/account/repositories/{name}")).await
+            }
+            Operation::GetArtifact => caller.get(&self.artifact(who).await).await,
+            Operation::HeadArtifact => answer(caller.request(Method::HEAD, &self.artifact(who).await)).await,
+            Operation::StoreArtifact => {
+                let request = caller.request(Method::PUT, "/artifactory/of-demo/stored/app.bin");
+                answer(request.body("content")).await
+            }
+            Operation::DeleteArtifact => caller.delete(&self.artifact(who).await).await,
+            Operation::GetRepositoryInfo => caller.get("/artifactory/api/storage/of-demo").await,
+            Operation::GetArtifactInfo => {
+                let path = self.artifact(who).await.replace("/artifactory/", "/artifactory/api/storage/");
+                caller.get(&path).await
+            }
+            Operation::PingArtifactory => caller.get("/artifactory/api/system/ping").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
             Operation::OpenControlLink => unreachable!("it is not answered but opened"),
             Operation::GetHealth => caller.get("/healthz").await,
             Operation::GetOpenapi => caller.get("/api/openapi.json").await,
+            Operation::GetFlowSchema => caller.get("/api/flow.schema.json").await,
             Operation::GetDocs => caller.get("/api/docs").await,
             Operation::GetDocsFile => caller.get("/api/docs/index.html").await,
         }
@@ -357,6 +386,13 @@ impl<'a> Scene<'a> {
     async fn sent_file(&self, name: &str) -> String {
         self.app.admin().send_file(&self.device.token, name, b"it runs\n").await.ok(200);
         format!("devices/{}/files/{name}", self.device.uuid)
+    }
+
+    /// An artifact of the fleet, for one attempt.
+    async fn artifact(&self, who: Who) -> String {
+        let path = format!("/artifactory/of-demo/for/{who:?}");
+        answer(self.app.admin().request(Method::PUT, &path).body("content")).await.ok(201);
+        path
     }
 
     async fn end_rotation(&self, caller: &Caller<'_>, how: &str) -> Answer {

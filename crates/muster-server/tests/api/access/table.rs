@@ -101,8 +101,14 @@ fn is_allowed(operation: Operation, who: Who) -> bool {
         Who::Anon | Who::Neighbour | Who::Stranger | Who::Device => return false,
     };
     match operation.requirement() {
-        Requirement::Credential | Requirement::View | Requirement::User | Requirement::Account => true,
-        Requirement::Fleet(permission) | Requirement::AnyFleet(permission) => held.contains(&permission),
+        Requirement::Credential
+        | Requirement::View
+        | Requirement::User
+        | Requirement::Account
+        | Requirement::SeeArtifacts => true,
+        Requirement::Fleet(permission) | Requirement::AnyFleet(permission) | Requirement::Artifacts(permission) => {
+            held.contains(&permission)
+        }
         Requirement::Admin | Requirement::OwnerOrAdmin => who == Who::Admin,
     }
 }
@@ -151,6 +157,12 @@ them, `register_and_move_devices` to delete them. Saved filters are written with
 `deploy`: they say where updates go, so whoever may not send updates may not change
 them under those who do. Files that a device has sent are read with `remote_access`:
 what a log holds is as sensitive as what a terminal shows.
+
+A repository of artifacts is for one fleet, or all fleets of the account share it. The
+table has one of the fleet `demo`; one that is shared is read with a role in any fleet,
+written with `deploy` in any, and is not for tokens of some fleets only. What devices sent
+when they were asked lies in a repository of its own, which needs `remote_access`. A device
+bears no token: it is given a signed address for just what it needs, which ends by itself.
 
 The numbers are HTTP statuses; those in bold mean that it was done. A fleet that a
 caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
@@ -207,5 +219,7 @@ fn needs(operation: Operation) -> String {
         (_, Requirement::Account) => "a user of the account".to_owned(),
         (_, Requirement::AnyFleet(permission)) => format!("`{}` in any fleet", permission.as_str()),
         (_, Requirement::Admin) => "an administrator".to_owned(),
+        (_, Requirement::SeeArtifacts) => "a role, or a signed address".to_owned(),
+        (_, Requirement::Artifacts(permission)) => format!("`{}`, or a signed address", permission.as_str()),
     }
 }

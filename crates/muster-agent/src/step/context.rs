@@ -1,0 +1,167 @@
+//! What a step's work may use: its directory, its output, its time, and commands.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use muster_core::clock::Clock;
+use muster_core::limits::STEP_TIMEOUT_DEFAULT;
+use muster_link::Artifact;
+use rustls::crypto::CryptoProvider;
+use tokio::time::Instant;
+
+use super::dir::StepDir;
+use super::output::HeadTail;
+use super::saved::Saved;
+use super::supervise::{Bounded, Event, supervise};
+use super::{StepEnd, StepSpec, Task};
+
+/// Why a step's work ends early.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Failure {
+    /// How the step ends.
+    pub(super) end: StepEnd,
+    /// Its exit code, when it ends by itself.
+    pub(super) exit_code: Option<i32>,
+    /// The signal that ended a command, if one did.
+    pub(super) signal: Option<i32>,
+    /// For a person; empty when the output says it.
+    pub(super) why: String,
+}
+
+impl Failure {
+    /// The step failed, for that reason.
+    pub(super) fn because(why: impl Into<String>) -> Self {
+        Self { end: StepEnd::Exited, exit_code: Some(1), signal: None, why: why.into() }
+    }
+
+    fn ended(end: StepEnd, why: impl Into<String>) -> Self {
+        Self { end, exit_code: None, signal: None, why: why.into() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::because(error.to_string())
+    }
+}
+
+/// Both ends of what a runner waits for.
+pub(super) struct Supervisor {
+    pub(super) tx: Sender<Event>,
+    pub(super) events: Receiver<Event>,
+}
+
+/// The surroundings of a step's work.
+pub(super) struct Context {
+    pub(super) spec: StepSpec,
+    pub(super) dir: StepDir,
+    pub(super) saved: Saved,
+    pub(super) clock: Clock,
+    pub(super) crypto: Arc<CryptoProvider>,
+    supervisor: Supervisor,
+    began: Instant,
+    /// Set while the work is undone: nothing may stop that.
+    is_undoing: RefCell<bool>,
+    stdout: RefCell<HeadTail>,
+    stderr: RefCell<HeadTail>,
+}
+
+impl Context {
+    pub(super) fn new(
+        spec: StepSpec,
+        dir: StepDir,
+        clock: Clock,
+        crypto: Arc<CryptoProvider>,
+        supervisor: Supervisor,
+    ) -> Self {
+        let saved = Saved::new(dir.saved(spec.index));
+        let (stdout, stderr) = Default::default();
+        let is_undoing = RefCell::new(matches!(spec.task, Task::Restore(_)));
+        Self { spec, dir, saved, clock, crypto, supervisor, began: Instant::now(), is_undoing, stdout, stderr }
+    }
+
+    /// What the step needs of a registry.
+    pub(super) fn artifact(&self) -> Option<&Artifact> {
+        match &self.spec.task {
+            Task::BuiltIn { artifact, .. } => artifact.as_deref(),
+            Task::Run(_) | Task::Restore(_) => None,
+        }
+    }
+
+    /// Where the step may keep what it fetches, when that need not be beside its target.
+    pub(super) fn scratch(&self, name: &str) -> PathBuf {
+        self.saved.path().join(name)
+    }
+
+    /// Adds a line to the step's output.
+    pub(super) fn say(&self, line: &str) {
+        self.stdout.borrow_mut().push(format!("{line}\n").as_bytes());
+    }
+
+    /// Adds a note to the step's errors.
+    pub(super) fn note(&self, why: &str) {
+        self.stderr.borrow_mut().push(format!("[{why}]\n").as_bytes());
+    }
+
+    /// What was put out so far.
+    pub(super) fn outputs(&self) -> (String, String) {
+        (self.stdout.borrow().to_text(), self.stderr.borrow().to_text())
+    }
+
+    /// From here on nothing stops the work, and its time begins anew.
+    pub(super) fn begin_undoing(&self) {
+        *self.is_undoing.borrow_mut() = true;
+    }
+
+    fn left(&self) -> Duration {
+        if *self.is_undoing.borrow() {
+            STEP_TIMEOUT_DEFAULT
+        } else {
+            self.spec.timeout().saturating_sub(self.began.elapsed())
+        }
+    }
+
+    /// Fails when the step was asked to stop, or its time is over.
+    pub(super) fn check_time(&self) -> Result<(), Failure> {
+        if *self.is_undoing.borrow() {
+            return Ok(());
+        }
+        while let Ok(event) = self.supervisor.events.try_recv() {
+            if matches!(event, Event::Stop) {
+                return Err(Failure::ended(StepEnd::Stopped, "stopped"));
+            }
+        }
+        if self.dir.is_stop_requested() {
+            return Err(Failure::ended(StepEnd::Stopped, "stopped"));
+        }
+        if self.left().is_zero() {
+            let limit = self.spec.timeout().as_secs_f64();
+            return Err(Failure::ended(StepEnd::TimedOut, format!("ended after its time limit of {limit} s")));
+        }
+        Ok(())
+    }
+
+    /// Runs a command to its end and keeps its output. Fails unless it exits with 0.
+    pub(super) fn run(&self, command: Command) -> Result<(), Failure> {
+        let stopped_by = (!*self.is_undoing.borrow()).then_some(&self.dir);
+        let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by };
+        let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
+        self.stdout.borrow_mut().push(outcome.stdout.as_bytes());
+        self.stderr.borrow_mut().push(outcome.stderr.as_bytes());
+        if outcome.end == StepEnd::Exited && outcome.exit_code == Some(0) {
+            return Ok(());
+        }
+        Err(Failure { end: outcome.end, exit_code: outcome.exit_code, signal: outcome.signal, why: String::new() })
+    }
+
+    /// Runs a command for its answer: its standard output, when it exits with 0.
+    pub(super) fn ask(&self, command: Command) -> Option<String> {
+        let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by: None };
+        let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
+        (outcome.exit_code == Some(0)).then_some(outcome.stdout)
+    }
+}

@@ -1,0 +1,43 @@
+//! `connect/docker-compose`: the containers of a compose file.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::WholeCheck;
+use super::source::{ArtifactPath, one_source};
+use super::values::{DevicePath, Flag, Text};
+use crate::invalid::Invalid;
+
+/// Its `with`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("oneOf" = super::source_rule("compose"))))]
+pub struct DockerCompose {
+    /// The project's folder on the device, into which the compose file goes. Must exist.
+    pub device_path: DevicePath,
+    /// The compose file's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<Text>,
+    /// The registry that holds the compose file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Text>,
+    /// Where the compose file stands in the registry.
+    #[serde(default, rename = "artifactory-path", skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactPath>,
+    /// The project's name; the folder's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Text>,
+    /// What the compose file finds in its environment.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub env: IndexMap<String, String>,
+    /// Whether the images of the containers before are removed.
+    #[serde(default)]
+    pub delete_previous_images: Flag,
+}
+
+impl WholeCheck for DockerCompose {
+    fn check(&self) -> Result<(), Invalid> {
+        let given = [("compose", self.compose.is_some()), ("artifactory-path", self.artifact.is_some())];
+        one_source(&given, self.registry.as_ref(), self.artifact.as_ref())
+    }
+}
