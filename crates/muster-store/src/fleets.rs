@@ -174,6 +174,11 @@ pub(crate) fn device_is_seen_by(user: &User, device_id: Expr) -> Expr {
     Expr::exists(seen)
 }
 
+/// In the words of the partial index.
+fn has_windows() -> Expr {
+    Expr::cust(r#""fleets"."update_windows" <> '[]'"#)
+}
+
 fn json(windows: &[WireUpdateWindow]) -> String {
     serde_json::to_string(windows).unwrap_or_else(|_| "[]".to_owned())
 }
@@ -181,7 +186,7 @@ fn json(windows: &[WireUpdateWindow]) -> String {
 impl<C: ConnectionTrait> Db<C> {
     /// Every fleet that has update windows, with those.
     pub(crate) async fn fleets_with_windows(&self) -> Result<Vec<(RowId, Vec<UpdateWindow>)>> {
-        let rows = fleets::Entity::find().filter(fleets::Column::UpdateWindows.ne("[]")).all(&self.conn).await?;
+        let rows = fleets::Entity::find().filter(has_windows()).all(&self.conn).await?;
         Ok(rows.into_iter().map(|row| (row.id, windows_of(&row.update_windows))).collect())
     }
 

@@ -26,12 +26,13 @@ impl MigrationTrait for Migration {
     }
 }
 
-const STATEMENTS: [&str; 4] = [
+const STATEMENTS: [&str; 5] = [
     r#"UPDATE "targets" SET "pending_until_at" = "deadline_at" WHERE "status" < 1"#,
     // What the planner counts.
     r#"CREATE INDEX "targets_wave" ON "targets" ("deployment_id", "wave", "status", "is_released", "device_id")"#,
     // What may not start yet, in the order in which it will.
     r#"CREATE INDEX "targets_held" ON "targets" ("deployment_id", "wave", "device_id") WHERE "status" < 2 AND NOT "is_released""#,
+    r#"CREATE INDEX "fleets_windows" ON "fleets" ("id") WHERE "update_windows" <> '[]'"#,
     r#"CREATE INDEX "rollouts_open" ON "rollouts" ("deployment_id") WHERE "phase" < 3"#,
 ];
 

@@ -52,7 +52,6 @@ async fn an_enrolled_device_is_as_it_was_said(db: TestDatabase) {
         is_update_trigger_set: false,
         agent_version: "1.2.3".to_owned(),
         mac_addresses: new.facts.mac_addresses.clone(),
-        time_zone: "Europe/Berlin".to_owned(),
         has_agent: true,
         capabilities: Vec::new(),
         told_heartbeat: Duration::ZERO,

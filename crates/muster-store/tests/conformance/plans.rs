@@ -244,7 +244,7 @@ async fn catalogues_and_dry_runs_walk_no_big_table(db: TestDatabase) {
     store.read().prospects(&labelled).await.unwrap();
     store.read().with_any_tag(&house.fleet, house.everything(), &label).await.unwrap();
     store.read().tags_page(&bob, None, 100).await.unwrap();
-    assert_eq!(statements.take().len(), 3, "each is one statement, whatever it counts");
+    assert_eq!(statements.take().len(), 3 + 1, "each is one statement, whatever it counts; and the fleets' windows");
     crowd
         .assert_indexed("a deletion", async |tx| {
             tx.claim_app_versions().await?;
@@ -281,16 +281,18 @@ async fn the_engine_walks_no_big_table(db: TestDatabase) {
     let plans = crowd.plans(async |tx| tx.expire_targets(500).await.map(drop)).await;
     assert!(plans[0].contains("targets_deadline"), "{}", plans[0]);
     let plans = crowd.plans(async |tx| tx.due("a", None, 500).await.map(drop)).await;
-    assert!(plans[0].contains("targets_open"), "{}", plans[0]);
+    assert!(plans[0].contains("fleets_windows"), "{}", plans[0]);
+    assert!(plans[1].contains("targets_open"), "{}", plans[1]);
 }
 
 /// Of the planner's counts every row of the deployment is read, but from an index alone.
 async fn rollouts_walk_no_big_table(db: TestDatabase) {
     let crowd = Crowd::on(db).await;
     let (house, ids) = (&crowd.house, &crowd.ids);
-    // Other deployments, so that one is a part of the table.
-    let older = house.deploy(&house.everything()).await;
-    house.write(async |tx| tx.abort_targets(older.id, None).await).await.unwrap();
+    // Other deployments, so that one is a part of the table, but none in its way.
+    house.deploy(&house.everything()).await;
+    let over = r#"UPDATE "targets" SET "status" = 4 WHERE "status" < 2"#;
+    house.write(async |tx| Ok(tx.execute_unprepared(over).await.map(drop)?)).await.unwrap();
     let wire = serde_json::json!({
         "waves": [{ "count": 100 }], "in_progress_max": 50, "follow_until": "2026-06-09T14:10:44Z",
         "disruption": { "tag_key": "label", "in_progress_max": 10 },
@@ -299,7 +301,10 @@ async fn rollouts_walk_no_big_table(db: TestDatabase) {
     let new = muster_store::deployments::NewDeployment { rollout: Some(rollout), ..house.deployment() };
     let deployed = house.deploy_as(&new, &house.everything()).await;
     let mut keepalive = house.keepalive(&house.device("one").await);
-    for id in &ids[..50] {
+    // Rollouts go by the rows, whose ids are in no order within one moment.
+    let mut first = ids.clone();
+    first.sort_unstable();
+    for id in &first[..50] {
         keepalive.device_id = *id;
         house.write(async |tx| tx.open_link("a", &keepalive).await).await.unwrap();
     }
