@@ -29,6 +29,7 @@ mod fixture;
 
 mod accounts;
 mod apps;
+mod artifacts;
 mod audit;
 mod catalogues;
 mod concurrency;
