@@ -15,16 +15,16 @@ use crate::target::Deadlines;
 #[serde(deny_unknown_fields)]
 pub struct WireDeadlines {
     /// How long a device may stay pending.
-    #[serde(default, alias = "pending-minutes", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 525_600))]
     pub pending_minutes: Option<u64>,
     /// How long a device may take from its beginning to its end; by default what the
     /// steps may take together, and an hour.
-    #[serde(default, alias = "run-minutes", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 525_600))]
     pub run_minutes: Option<u64>,
     /// How long a device may take to confirm an abort.
-    #[serde(default, alias = "abort-minutes", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 525_600))]
     pub abort_minutes: Option<u64>,
 }

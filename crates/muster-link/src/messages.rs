@@ -75,6 +75,18 @@ pub enum ToDevice {
         /// The tunnel.
         tunnel: String,
     },
+    /// Store what lies at a path of the device, by `PUT`: a file as it is, a folder as a
+    /// gzipped tar. Only to devices that announced [`capability::UPLOAD_FILES`]. Since
+    /// version 2; no agent serves it yet.
+    UploadFiles {
+        /// A file or a folder.
+        path: String,
+        /// Where to.
+        url: String,
+        /// Sent with the request: a credential that is good for this and ends soon.
+        #[serde(default)]
+        headers: BTreeMap<String, Secret>,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,

@@ -1,6 +1,6 @@
 //! What every request and every task of the server holds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,6 +61,8 @@ pub struct Parts {
     pub files: FileStore,
     /// What artifacts hold.
     pub objects: Objects,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// Hashes passwords.
     pub passwords: Passwords,
     /// Seals secrets.
@@ -80,6 +82,12 @@ impl App {
     /// The clock.
     pub fn clock(&self) -> &Clock {
         self.store.clock()
+    }
+
+    /// How devices reach the server, where no request says it: as the operator says, else
+    /// by the address that it listens on.
+    pub fn base_url(&self) -> String {
+        self.config.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address))
     }
 
     /// Makes something random.

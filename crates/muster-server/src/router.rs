@@ -151,7 +151,7 @@ fn rest() -> OpenApiRouter<App> {
 }
 
 /// Every route, without the layers that need a running server: a router for each style of errors.
-fn routes() -> [(ErrorStyle, OpenApiRouter<App>); 4] {
+fn routes() -> [(ErrorStyle, OpenApiRouter<App>); 5] {
     [
         (ErrorStyle::V1, v1()),
         (ErrorStyle::AgentApi, agent_api()),

@@ -81,6 +81,7 @@ impl Server {
             audited_refusals: CallLimit::per_minute("audited-refusals", AUDITED_REFUSALS_PER_MINUTE),
             files,
             objects,
+            address,
             passwords: Passwords::default(),
             vault,
             server_id: format!("s-{:016x}", rng.random::<u64>()),

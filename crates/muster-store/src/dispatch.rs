@@ -43,6 +43,10 @@ pub struct Due {
 pub struct DeploymentOrder {
     /// The deployment.
     pub uuid: String,
+    /// The account whose it is.
+    pub account_id: RowId,
+    /// The fleet that it is for.
+    pub fleet_id: RowId,
     /// What to do.
     pub flow: Flow,
     /// What its inputs stand for.
@@ -160,7 +164,10 @@ impl<C: ConnectionTrait> Db<C> {
         let row = deployments::Entity::find_by_id(deployment_id).one(&self.conn).await?;
         let row = row.ok_or_else(|| corrupt(format!("{deployment_id} is missing")))?;
         let inputs = serde_json::from_str(&row.inputs).map_err(|error| corrupt(error.to_string()))?;
-        Ok(DeploymentOrder { uuid: row.uuid, flow: self.flow(row.flow_id).await?.flow, inputs })
+        let fleet = fleets::Entity::find_by_id(row.fleet_id).one(&self.conn).await?;
+        let fleet = fleet.ok_or_else(|| corrupt(format!("{deployment_id} has no fleet")))?;
+        let flow = self.flow(row.flow_id).await?.flow;
+        Ok(DeploymentOrder { uuid: row.uuid, account_id: fleet.account_id, fleet_id: fleet.id, flow, inputs })
     }
 }
 

@@ -66,8 +66,34 @@ pub(super) struct WireFlow {
     on_failure: Option<WireRollback>,
     #[serde(default)]
     on: Option<WireOn>,
+    /// How long each device may take; goes before what its fleet says.
     #[serde(default)]
-    deadlines: WireDeadlines,
+    deadlines: WireFlowDeadlines,
+}
+
+/// The flow's deadlines, in minutes.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Deadlines"))]
+pub(super) struct WireFlowDeadlines {
+    /// How long a device may stay pending.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 525_600)))]
+    pending_minutes: Option<u64>,
+    /// How long a device may take from its beginning to its end.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 525_600)))]
+    run_minutes: Option<u64>,
+    /// How long a device may take to confirm an abort.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 525_600)))]
+    abort_minutes: Option<u64>,
+}
+
+impl WireFlowDeadlines {
+    /// As they are everywhere else; a refusal names the flow's own key.
+    fn checked(self) -> Result<WireDeadlines, Invalid> {
+        let Self { pending_minutes, run_minutes, abort_minutes } = self;
+        let deadlines = WireDeadlines { pending_minutes, run_minutes, abort_minutes };
+        deadlines.checked().map_err(|refusal| Invalid { field: refusal.field.replace('_', "-"), ..refusal })
+    }
 }
 
 /// The flow's rollback.

@@ -63,7 +63,7 @@ impl Caller {
     /// Which repositories the caller sees: those that all fleets share, when their token is
     /// for all and they have a role in any, and those of the fleets that they see.
     pub async fn seen_repositories<C: ConnectionTrait>(&self, db: &Db<C>) -> Result<SeenRepositories> {
-        if self.user.is_admin && self.scope.fleets.is_none() {
+        if self.user.is_admin && self.scope().fleets.is_none() {
             return Ok(SeenRepositories::All);
         }
         let fleets = self.visible_fleets(db).await?;

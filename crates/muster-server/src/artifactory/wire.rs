@@ -104,7 +104,7 @@ fn name_of(actor: &str) -> String {
 }
 
 /// A path in an address.
-fn encoded(path: &str) -> String {
+pub(crate) fn encoded(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {

@@ -5,7 +5,7 @@
 //! single devices when something happened to them, and at everything from time to
 //! time, so that a lost wake-up only costs time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use muster_core::ids::RowId;
@@ -14,6 +14,7 @@ use muster_store::dispatch::{DeploymentOrder, Due};
 use muster_store::{Store, StoreError, Tx};
 use tokio::time::MissedTickBehavior;
 
+use super::artifacts::{self, Needed};
 use super::rollouts;
 use crate::app::App;
 
@@ -93,7 +94,7 @@ pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), Sto
         }
         let (due, orders) = take_due(app, device_ids).await?;
         for due in &due {
-            if let Some(message) = orders.get(&due.deployment_id).and_then(|order| message(due, order)) {
+            if let Some(message) = orders.get(&due.deployment_id).and_then(|order| message(app, due, order)) {
                 app.links.send(due.device_id, due.link_epoch, message);
             }
         }
@@ -104,7 +105,13 @@ pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), Sto
 }
 
 /// What a batch of deployments tells its devices.
-type Orders = HashMap<RowId, DeploymentOrder>;
+type Orders = HashMap<RowId, Order>;
+
+/// What a deployment says, and what its steps need of registries.
+struct Order {
+    told: DeploymentOrder,
+    needed: Vec<Needed>,
+}
 
 /// Marks what is due as sent, in the transaction that finds it: so an abort that
 /// comes in between repeats the transaction, and is seen. What is to be sent is read
@@ -117,7 +124,7 @@ async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(Vec<Due>, 
             let mut orders = Orders::new();
             for Due { deployment_id, .. } in &due {
                 if !orders.contains_key(deployment_id)
-                    && let Some(order) = order(&tx, *deployment_id).await?
+                    && let Some(order) = order(app, &tx, *deployment_id).await?
                 {
                     orders.insert(*deployment_id, order);
                 }
@@ -130,9 +137,12 @@ async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(Vec<Due>, 
 
 /// What a deployment tells its devices; `None` for one that nobody can read. Its
 /// targets end by their deadlines, and must not keep others from being sent.
-async fn order(tx: &Tx, deployment_id: RowId) -> Result<Option<DeploymentOrder>, StoreError> {
+async fn order(app: &App, tx: &Tx, deployment_id: RowId) -> Result<Option<Order>, StoreError> {
     match tx.deployment_order(deployment_id).await {
-        Ok(order) => Ok(Some(order)),
+        Ok(told) => {
+            let needed = artifacts::resolve(app, tx, &told).await?;
+            Ok(Some(Order { told, needed }))
+        }
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::error!(%error, deployment_id, "a deployment cannot be sent");
             Ok(None)
@@ -141,15 +151,16 @@ async fn order(tx: &Tx, deployment_id: RowId) -> Result<Option<DeploymentOrder>,
     }
 }
 
-fn message(due: &Due, order: &DeploymentOrder) -> Option<ToDevice> {
-    let run = RunId { deployment: order.uuid.parse().ok()?, attempt: due.attempt.try_into().ok()? };
+fn message(app: &App, due: &Due, order: &Order) -> Option<ToDevice> {
+    let Order { told, needed } = order;
+    let run = RunId { deployment: told.uuid.parse().ok()?, attempt: due.attempt.try_into().ok()? };
     if due.is_abort_requested {
         return Some(ToDevice::Abort { run });
     }
     Some(ToDevice::Run(Instruction {
         run,
-        flow: order.flow.clone(),
-        inputs: order.inputs.clone(),
-        artifacts: BTreeMap::new(),
+        flow: told.flow.clone(),
+        inputs: told.inputs.clone(),
+        artifacts: artifacts::for_device(app, needed, due.device_id),
     }))
 }

@@ -1,5 +1,6 @@
 //! Operations on deployments, and the engine that brings each to its end.
 
+pub mod artifacts;
 pub mod deployments;
 pub mod dry_run;
 pub mod engine;

@@ -30,6 +30,7 @@ mod fixture;
 mod access_keys;
 mod accounts;
 mod apps;
+mod artifacts;
 mod audit;
 mod catalogues;
 mod concurrency;

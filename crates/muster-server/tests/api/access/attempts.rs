@@ -118,6 +118,7 @@ impl<'a> Scene<'a> {
             Operation::GetDeviceFile => caller.get(&self.sent_file("syslog").await).await,
             Operation::DeleteDeviceFile => caller.delete(&self.sent_file(&format!("{who:?}.log")).await).await,
             Operation::RequestDeviceLogs => {
+                let _link = self.device.connect_with(&["upload_files"]).await;
                 caller.post(&format!("devices/{device}/logs"), &json!({ "files_path": "/var/log" })).await
             }
             Operation::CreatePortTunnel => self.tunnel(&caller).await,
