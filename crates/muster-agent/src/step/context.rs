@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::Instant;
 
 use super::dir::StepDir;
+use super::orphans;
 use super::output::HeadTail;
 use super::saved::Saved;
 use super::supervise::{Bounded, Event, supervise};
@@ -146,7 +147,8 @@ impl Context {
     }
 
     /// Runs a command to its end and keeps its output. Fails unless it exits with 0.
-    pub(super) fn run(&self, command: Command) -> Result<(), Failure> {
+    pub(super) fn run(&self, mut command: Command) -> Result<(), Failure> {
+        command.env(orphans::MARK, self.dir.path());
         let stopped_by = (!*self.is_undoing.borrow()).then_some(&self.dir);
         let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
@@ -159,7 +161,8 @@ impl Context {
     }
 
     /// Runs a command for its answer: its standard output, when it exits with 0.
-    pub(super) fn ask(&self, command: Command) -> Option<String> {
+    pub(super) fn ask(&self, mut command: Command) -> Option<String> {
+        command.env(orphans::MARK, self.dir.path());
         let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by: None };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
         (outcome.exit_code == Some(0)).then_some(outcome.stdout)

@@ -37,6 +37,7 @@ mod actions;
 mod context;
 pub mod dir;
 mod fetch;
+mod orphans;
 pub mod output;
 mod perform;
 pub mod runner;

@@ -6,6 +6,7 @@ use muster_core::flow::actions::BuiltIn;
 
 use super::actions::{Work, work};
 use super::context::{Context, Failure};
+use super::orphans;
 use super::saved::{Phase, Saved};
 use super::supervise::shell;
 use super::{StepEnd, StepOutcome, Task};
@@ -48,7 +49,11 @@ fn built_in(cx: &Context, action: &BuiltIn) -> Result<(), Failure> {
     let Some(work) = work(action) else {
         return Err(Failure::because("this version of the agent cannot carry out the action"));
     };
-    match cx.saved.phase()? {
+    let phase = cx.saved.phase()?;
+    if phase.is_some() {
+        orphans::end(cx.dir.path())?;
+    }
+    match phase {
         None | Some(Phase::Staging) => {}
         Some(Phase::Done) => return Ok(()),
         // Its runner was killed in the middle: put back, and from the beginning.
@@ -116,4 +121,115 @@ fn restore(cx: &Context, steps: &[u32]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, feature = "ring"))]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    use muster_core::clock::Clock;
+    use muster_core::names::StepName;
+    use serde_json::json;
+
+    use super::*;
+    use crate::step::StepSpec;
+    use crate::step::context::Supervisor;
+    use crate::step::dir::StepDir;
+
+    fn context(run: &Path, index: u32, task: Task) -> Context {
+        let dir = StepDir::new(run.join(format!("step-{index}")));
+        fs::create_dir_all(dir.path()).unwrap();
+        let name = StepName::parse("step").unwrap();
+        let spec = StepSpec { index, name, task, env: BTreeMap::new(), timeout_ms: 60_000 };
+        let (tx, events) = mpsc::channel();
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        Context::new(spec, dir, Clock::system(), crypto, Supervisor { tx, events })
+    }
+
+    /// The names in a folder, and what each file holds.
+    fn picture(folder: &Path) -> BTreeMap<String, String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+            .collect()
+    }
+
+    /// A folder in which `a` holds "old" and `b` is missing, and the actions that make both "new".
+    /// Actions that run commands are killed in the tests of the agent: here, each runner's
+    /// waiting for its children would wait for another test's.
+    fn scene(root: &Path) -> [BuiltIn; 2] {
+        fs::create_dir(root.join("etc")).unwrap();
+        fs::write(root.join("etc/a"), "old").unwrap();
+        ["a", "b"].map(|name| {
+            let with = json!({"device-path": root.join("etc").join(name), "content": "new", "mode": "0600"});
+            BuiltIn::read("connect/file", with.as_object().unwrap().clone()).unwrap()
+        })
+    }
+
+    /// Does the first `parts` parts of a step, and is then killed.
+    fn do_parts(cx: &Context, work: &dyn Work, parts: usize) {
+        let mut plan = None;
+        for part in 0..parts {
+            match part {
+                0 => cx.saved.begin(&cx.spec).unwrap(),
+                1 => plan = Some(work.check(cx).unwrap()),
+                2 => work.stage(cx).unwrap(),
+                3 => cx.saved.save(&plan.as_ref().unwrap().paths).unwrap(),
+                4 => cx.saved.set_phase(&Phase::Changing).unwrap(),
+                5 => work.change(cx).unwrap(),
+                6 => work.verify(cx).unwrap(),
+                _ => work.tidy(cx),
+            }
+        }
+    }
+
+    const PARTS: usize = 8;
+
+    fn pictures(files: &[(&str, &str)]) -> BTreeMap<String, String> {
+        files.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_step_that_is_killed_anywhere_ends_as_if_it_had_not_been() {
+        for parts in 0..=PARTS {
+            let root = tempfile::tempdir().unwrap();
+            let (run, etc) = (root.path().join("run"), root.path().join("etc"));
+            for (i, action) in scene(root.path()).into_iter().enumerate() {
+                let index = u32::try_from(i).unwrap();
+                let task = Task::BuiltIn { action: Box::new(action.clone()), artifact: None };
+                let cx = context(&run, index, task.clone());
+                do_parts(&cx, work(&action).unwrap(), parts);
+                let outcome = perform(&context(&run, index, task));
+                assert_eq!((outcome.end, outcome.exit_code), (StepEnd::Exited, Some(0)), "{parts} {outcome:?}");
+            }
+            assert_eq!(picture(&etc), pictures(&[("a", "new"), ("b", "new")]), "{parts}");
+            let outcome = perform(&context(&run, 2, Task::Restore(vec![0, 1])));
+            assert_eq!(outcome.exit_code, Some(0), "{outcome:?}");
+            assert_eq!(picture(&etc), pictures(&[("a", "old")]), "{parts}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_killed_while_it_undoes_still_fails_and_is_undone() {
+        for parts in 4..=PARTS {
+            let root = tempfile::tempdir().unwrap();
+            let (run, etc) = (root.path().join("run"), root.path().join("etc"));
+            for (i, action) in scene(root.path()).into_iter().enumerate() {
+                let index = u32::try_from(i).unwrap();
+                let task = Task::BuiltIn { action: Box::new(action.clone()), artifact: None };
+                let cx = context(&run, index, task.clone());
+                do_parts(&cx, work(&action).unwrap(), parts);
+                cx.saved.set_phase(&Phase::Undoing(Failure::because("no luck"))).unwrap();
+                for _ in 0..2 {
+                    let outcome = perform(&context(&run, index, task.clone()));
+                    assert_eq!((outcome.exit_code, outcome.stderr.as_str()), (Some(1), "[no luck]\n"), "{parts}");
+                }
+            }
+            assert_eq!(picture(&etc), pictures(&[("a", "old")]), "{parts}");
+        }
+    }
 }

@@ -319,3 +319,57 @@ async fn a_repository_is_cloned_at_a_ref_and_the_folder_before_is_put_back() {
         ("mine".into(), vec!["app".to_owned()])
     );
 }
+
+#[tokio::test]
+async fn a_clone_that_is_killed_begins_again() {
+    let mut server = Server::start().await;
+    let mut device = Device::enrolled(&mut server).await;
+    let (folder, repository, hooks) = (folder(&device), repository(&device), device.file("template/hooks"));
+    fs::create_dir_all(&hooks).unwrap();
+    let hook = format!("#!/bin/sh\ntouch {}; {}\n", device.file("cloning").display(), device.await_file("go"));
+    fs::write(hooks.join("post-checkout"), hook).unwrap();
+    fs::set_permissions(hooks.join("post-checkout"), fs::Permissions::from_mode(0o755)).unwrap();
+    device.env = vec![("GIT_TEMPLATE_DIR", device.file("template"))];
+    device.start();
+    let mut link = server.welcome().await;
+    let with = json!({"repository": repository, "device-path": folder});
+    link.instruct(&instruction(RUN, &json!([uses("clone", "connect/git", &with)]), &json!({}))).await;
+    link.meanwhile(until("git is in the middle", || device.file("cloning").exists())).await;
+    let id = runner_of(&device.state().join("runs").join(RUN).join("step-0")).unwrap();
+    device.kill();
+    kill(pid(id), Signal::SIGKILL).unwrap();
+    drop(link);
+    // The git that was left behind waits on, in the folder that the next one makes anew.
+    fs::remove_file(device.file("cloning")).unwrap();
+    device.start();
+    let mut link = server.welcome().await;
+    link.meanwhile(until("git is there again", || device.file("cloning").exists())).await;
+    device.touch("go");
+    let told = link.until_over(0).await;
+    assert_eq!(told.end(), (Succeeded, ""), "{told:?}");
+    assert_eq!(
+        (fs::read_to_string(folder.join("app/f")).unwrap(), listed(&folder)),
+        ("2\n".into(), vec!["app".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn an_abort_ends_a_fetch_and_leaves_nothing() {
+    let (_server, device, mut link) = linked().await;
+    let folder = folder(&device);
+    let shelf = Shelf::with(&text(300_000)).await;
+    shelf.now(After::Silence(100_000));
+    instruct_download(&mut link, &shelf, &json!([download(&folder, &json!({}))])).await;
+    let part = folder.join(format!(".app.bin.muster-{RUN}-0"));
+    link.meanwhile(until("a part is there", || fs::metadata(&part).is_ok_and(|part| part.len() == 100_000))).await;
+    link.send(&muster_link::ToDevice::Abort { run: RUN.parse().unwrap() }).await;
+    loop {
+        let (run, seq, event) = link.report().await;
+        link.ack(&run, seq).await;
+        if let muster_core::target::RunEvent::Finished { outcome, reason } = event {
+            assert_eq!((outcome, reason.code.as_str()), (muster_core::target::RunOutcome::Aborted, "aborted"));
+            break;
+        }
+    }
+    assert!(listed(&folder).is_empty());
+}

@@ -93,9 +93,13 @@ async fn an_installation_that_is_killed_ends_as_if_it_had_not_been() {
     device.kill();
     kill(pid(id), Signal::SIGKILL).unwrap();
     drop(link);
-    device.touch("go");
+    // The dpkg that was left behind waits on, and holds its lock.
+    fs::remove_file(device.file("configuring")).unwrap();
     device.start();
-    let told = server.welcome().await.until_over(0).await;
+    let mut link = server.welcome().await;
+    link.meanwhile(until("dpkg is there again", || device.file("configuring").exists())).await;
+    device.touch("go");
+    let told = link.until_over(0).await;
     assert_eq!(told.end(), (Succeeded, ""), "{told:?}");
     assert_eq!(installed(&device).as_deref(), Some("1.0-1"));
 }

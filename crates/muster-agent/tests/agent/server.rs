@@ -1,5 +1,6 @@
 //! A scripted server: says what the test says, expects what the test expects.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Server {
 
     pub(crate) async fn open(&self) -> Link {
         let websocket = tokio_tungstenite::accept_async(self.accept_stream().await).await.expect("a WebSocket");
-        Link { websocket, facts: Facts::default() }
+        Link { websocket, facts: Facts::default(), held: VecDeque::new() }
     }
 
     /// Takes one connection through the handshake.
@@ -125,6 +126,17 @@ pub(crate) struct Link {
     websocket: WebSocketStream<Box<dyn Duplex>>,
     /// What the device said of itself.
     pub(crate) facts: Facts,
+    /// Reports that came while something else was waited for.
+    held: VecDeque<(RunId, i64, RunEvent)>,
+}
+
+async fn next(websocket: &mut WebSocketStream<Box<dyn Duplex>>) -> ToServer {
+    loop {
+        let message = timeout(PATIENCE, websocket.next()).await.expect("the agent speaks");
+        if let Message::Text(text) = message.expect("the link is up").expect("a frame") {
+            return serde_json::from_str(&text).expect("a message of the protocol");
+        }
+    }
 }
 
 impl Link {
@@ -137,16 +149,14 @@ impl Link {
     }
 
     pub(crate) async fn next(&mut self) -> ToServer {
-        loop {
-            let message = timeout(PATIENCE, self.websocket.next()).await.expect("the agent speaks");
-            if let Message::Text(text) = message.expect("the link is up").expect("a frame") {
-                return serde_json::from_str(&text).expect("a message of the protocol");
-            }
-        }
+        next(&mut self.websocket).await
     }
 
     /// The next report, whatever else is said before it.
     pub(crate) async fn report(&mut self) -> (RunId, i64, RunEvent) {
+        if let Some(held) = self.held.pop_front() {
+            return held;
+        }
         loop {
             if let ToServer::Report { run, seq, event } = self.next().await {
                 return (run, seq, event);
@@ -181,7 +191,9 @@ impl Link {
     pub(crate) async fn meanwhile(&mut self, other: impl Future<Output = ()>) {
         let reads = async {
             loop {
-                self.next().await;
+                if let ToServer::Report { run, seq, event } = next(&mut self.websocket).await {
+                    self.held.push_back((run, seq, event));
+                }
             }
         };
         tokio::select! {
