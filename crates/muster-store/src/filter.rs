@@ -196,12 +196,12 @@ impl Matching {
 
     /// How it is stored: with rows and not with names, which may change.
     pub(crate) fn to_stored(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(not_stored)
+        serde_json::to_string(self).map_err(|error| not_stored(&error))
     }
 
     /// What [`Matching::to_stored`] made.
     pub(crate) fn stored(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(not_stored)
+        serde_json::from_str(text).map_err(|error| not_stored(&error))
     }
 
     /// Narrows to devices behind that row.
@@ -297,7 +297,7 @@ impl Matching {
     }
 }
 
-fn not_stored(error: serde_json::Error) -> StoreError {
+fn not_stored(error: &serde_json::Error) -> StoreError {
     StoreError::Corrupt { table: "rollouts", problem: error.to_string() }
 }
 

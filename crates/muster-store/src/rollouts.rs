@@ -118,16 +118,16 @@ struct CountRow {
     devices: i64,
 }
 
-fn corrupt(problem: impl ToString) -> StoreError {
+fn corrupt(problem: &impl ToString) -> StoreError {
     StoreError::Corrupt { table: "rollouts", problem: problem.to_string() }
 }
 
 impl RolloutRow {
     fn rollout(self, counts: &[CountRow]) -> Result<Rollout> {
-        let wire: WireRollout = serde_json::from_str(&self.policy).map_err(corrupt)?;
+        let wire: WireRollout = serde_json::from_str(&self.policy).map_err(|error| corrupt(&error))?;
         let policy = Policy::try_from(wire.clone())?;
         let state = State {
-            phase: Phase::from_code(self.phase).ok_or_else(|| corrupt(format!("phase {}", self.phase)))?,
+            phase: Phase::from_code(self.phase).ok_or_else(|| corrupt(&format!("phase {}", self.phase)))?,
             wave: self.wave.try_into().unwrap_or(0),
             wave_began_at: Timestamp::from_millis(self.wave_began_at),
             next_wave_at: Timestamp::from_millis(self.next_wave_at),
@@ -302,7 +302,7 @@ impl Tx {
         let follow = new.policy.follow_until.map(|_| matching.to_stored()).transpose()?;
         let row = rollouts::Model {
             deployment_id,
-            policy: serde_json::to_string(&new.wire).map_err(corrupt)?,
+            policy: serde_json::to_string(&new.wire).map_err(|error| corrupt(&error))?,
             phase: State::NEW.phase.code(),
             wave: 0,
             wave_began_at: State::NEW.wave_began_at.as_millis(),

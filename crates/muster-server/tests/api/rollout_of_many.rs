@@ -66,7 +66,11 @@ async fn connected(app: &TestApp) -> Vec<RowId> {
         i64::MAX,
         app.app().server_id,
     );
-    app.write(async |tx| Ok(tx.execute_unprepared(&linked).await.map(drop).unwrap())).await;
+    app.write(async |tx| {
+        tx.execute_unprepared(&linked).await.unwrap();
+        Ok(())
+    })
+    .await;
     ids
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum DeploymentsCommand {
     /// List the deployments of the fleet
     List(ListArgs),
     /// Send an update flow to devices
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Show one deployment
     Show {
         /// The deployment
