@@ -1,7 +1,5 @@
 //! Repositories of artifacts.
 
-use std::collections::HashSet;
-
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::names::{RepositoryName, Text};
@@ -164,14 +162,15 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(query.into_tuple::<RowId>().one(&self.conn).await?.is_some())
     }
 
-    /// The names of a fleet's own repositories, but not of what the server made for its devices' files.
-    pub async fn repositories_of_fleet(&self, fleet_id: RowId) -> Result<HashSet<String>> {
+    /// The names of a fleet's own repositories, sorted, but not of what the server made for its devices' files.
+    pub async fn repositories_of_fleet(&self, fleet_id: RowId) -> Result<Vec<String>> {
         let query = repositories::Entity::find()
             .select_only()
             .column(repositories::Column::Name)
             .filter(repositories::Column::FleetId.eq(fleet_id))
-            .filter(repositories::Column::Kind.eq(RepositoryKind::Generic.as_str()));
-        Ok(query.into_tuple::<String>().all(&self.conn).await?.into_iter().collect())
+            .filter(repositories::Column::Kind.eq(RepositoryKind::Generic.as_str()))
+            .order_by_asc(repositories::Column::Name);
+        Ok(query.into_tuple().all(&self.conn).await?)
     }
 }
 

@@ -28,9 +28,8 @@ use crate::http::ApiError;
 const API_KEY: &str = "x-jfrog-art-api";
 
 /// Who asks.
-#[expect(clippy::large_enum_variant, reason = "there is one for each request")]
 enum Who {
-    Caller(Caller),
+    Caller(Box<Caller>),
     Bearer(Grant),
 }
 
@@ -91,7 +90,7 @@ impl FromRequestParts<App> for Asker {
                 return Err(OpError::Unauthenticated("the access token is not of that user".to_owned()).into());
             }
             source.count(&app.token_calls, &caller.token_id())?;
-            Who::Caller(caller)
+            Who::Caller(Box::new(caller))
         };
         let base = format!("{}/artifactory", base_url(app, &parts.headers));
         Ok(Self { app: app.clone(), who, source_ip: source.address().to_string(), base })

@@ -79,8 +79,8 @@ pub async fn delete(app: &App, permitted: &Permitted, with_devices: bool) -> Res
         let repositories = tx.repositories_of_fleet(before.fleet.id).await?;
         if !repositories.is_empty() {
             let key = quoted(&before.fleet.project_key.to_string());
-            let has = counted(repositories.len() as u64, "artifact repository").replace("repositorys", "repositories");
-            return Err(OpError::InUse(format!("the fleet {key} has {has}")).into());
+            let names = repositories.join(", ");
+            return Err(OpError::InUse(format!("the fleet {key} has artifact repositories: {names}")).into());
         }
         let everything = tx.everything_in(vec![before.fleet.id]);
         let (deleted, linked) = delete_matching(&tx, &app.server_id, &everything).await?;

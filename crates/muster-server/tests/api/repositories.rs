@@ -78,7 +78,7 @@ async fn what_is_in_use_is_not_deleted(app: &TestApp) {
     let path = format!("{PATH}/own");
     assert_eq!(app.admin().delete(&path).await.refused(409), "the repository holds artifacts");
     let fleet = app.admin().delete("/api/v2/account/fleets/second?devices=delete").await.refused(409);
-    assert_eq!(fleet, "the fleet \"second\" has 1 artifact repository");
+    assert_eq!(fleet, "the fleet \"second\" has artifact repositories: own");
     let wrong = app.admin().delete(&format!("{path}?artifacts=keep")).await.refused(400);
     assert_eq!(wrong, "artifacts: \"keep\" is not \"delete\"");
     app.admin().delete(&format!("{path}?artifacts=delete")).await.done();
