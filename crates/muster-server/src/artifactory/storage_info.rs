@@ -64,7 +64,9 @@ async fn info(
     let (base, repository) = (asker.base(), permitted.repository().name.as_str());
     Ok(Json(match reading::find(app, &permitted, path).await? {
         Found::Artifact(artifact) => ItemInfo::File(Box::new(FileInfo::new(base, repository, &artifact))),
-        Found::Folder(folder, children) => ItemInfo::Folder(FolderInfo::new(base, repository, &folder, &children)),
+        Found::Folder(folder, children) => {
+            ItemInfo::Folder(Box::new(FolderInfo::new(base, repository, &folder, &children)))
+        }
     }))
 }
 

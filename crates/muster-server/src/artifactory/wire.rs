@@ -86,7 +86,7 @@ pub enum ItemInfo {
     /// An artifact.
     File(Box<FileInfo>),
     /// A folder.
-    Folder(FolderInfo),
+    Folder(Box<FolderInfo>),
 }
 
 const _: () = assert!(LISTED_ARTIFACTS_MAX == 10_000, "the documents say so");

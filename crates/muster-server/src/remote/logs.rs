@@ -51,7 +51,7 @@ pub async fn request(
     let message = ToDevice::UploadFiles {
         path: path.as_str().to_owned(),
         url: download_uri(&format!("{}/artifactory", app.base_url()), name.as_str(), place),
-        headers: BTreeMap::from([("Authorization".to_owned(), Secret::received(&format!("Bearer {upload}")))]),
+        headers: BTreeMap::from([("Authorization".to_owned(), Secret::received(format!("Bearer {upload}")))]),
     };
     app.links.tell(device.id, message);
     let fetch = grant(Right::Fetch, permitted.actor(), DOWNLOAD_GRANT_LIFETIME);
