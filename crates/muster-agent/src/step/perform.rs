@@ -123,7 +123,8 @@ fn restore(cx: &Context, steps: &[u32]) -> Result<(), Failure> {
     Ok(())
 }
 
-#[cfg(all(test, feature = "ring"))]
+#[cfg(test)]
+#[cfg(feature = "ring")]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
