@@ -162,7 +162,11 @@ def test_tags(client):
     assert client.json("tags", "create", name)["key"] == "site"
     client.ok("tags", "rename", name, other)
     assert other in [tag["name"] for tag in client.json("tags", "list")]
-    assert client.table("tags", "list")[0] == ["TAG", "KEY", "VALUE", "DEVICES", "CREATED"]
+    assert client.table("tags", "list")[0] == ["TAG", "KEY", "VALUE", "DEVICES", "OTHERS", "CREATED"]
+    client.ok("tags", "create", name)
+    seen = client.json("tags", "preview", name, other, "none")
+    assert ([tag["name"] for tag in seen["tags"]], seen["missing"]) == ([other, name], ["none"])
+    client.ok("tags", "merge", name, other, "--yes")
     client.ok("tags", "delete", other, "--yes")
     client.refused(NOT_FOUND, "tags", "delete", other, "--yes")
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 import pytest
 
@@ -19,7 +20,8 @@ def pages():
 
 def environment(world, device, folder):
     """What the pages' variables stand for; `docs/testing.md` lists them."""
-    programs = os.path.dirname(binary("muster"))
+    # The tests' own Python has the SDK that a page shows.
+    programs = f"{os.path.dirname(binary('muster'))}:{os.path.dirname(sys.executable)}"
     return clean_environment(
         PATH=f"{programs}:{os.environ['PATH']}",
         URL=world.server.url,

@@ -7,6 +7,7 @@ mod lists;
 mod report;
 mod rounds;
 mod server;
+mod tags;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use clap::Parser;
 use report::Report;
 
 /// Every benchmark.
-const NAMES: [&str; 2] = ["bulk", "lists"];
+const NAMES: [&str; 3] = ["bulk", "lists", "tags"];
 
 #[derive(Parser)]
 #[command(name = "bench/run")]
@@ -53,6 +54,7 @@ async fn measure(args: &Args) -> Option<anyhow::Result<Report>> {
     match args.name.as_str() {
         "bulk" => Some(bulk::measure(&args.muster, args.short).await),
         "lists" => Some(lists::measure(&args.muster, args.short).await),
+        "tags" => Some(tags::measure(&args.muster, args.short).await),
         _ => None,
     }
 }

@@ -14,6 +14,26 @@ pub(crate) struct Report {
     pub(crate) limit_name: &'static str,
     /// Line by line.
     pub(crate) comparisons: Vec<Comparison>,
+    /// What was measured by itself.
+    pub(crate) bounds: Vec<Bound>,
+}
+
+/// A figure that may not pass a limit.
+pub(crate) struct Bound {
+    /// What it is.
+    pub(crate) name: &'static str,
+    /// How much.
+    pub(crate) value: f64,
+    /// Of what.
+    pub(crate) unit: &'static str,
+    /// Most that it may be.
+    pub(crate) max: f64,
+}
+
+impl Bound {
+    fn holds(&self) -> bool {
+        self.value <= self.max
+    }
 }
 
 /// Something of Muster's beside the least that the same must cost.
@@ -99,7 +119,7 @@ impl Comparison {
 
 impl Report {
     fn holds(&self) -> bool {
-        self.comparisons.iter().all(Comparison::holds)
+        self.comparisons.iter().all(Comparison::holds) && self.bounds.iter().all(Bound::holds)
     }
 
     /// `{"figures": {…}, "aims": {…}, "holds": true|false}`.
@@ -108,6 +128,10 @@ impl Report {
         for line in &self.comparisons {
             figures.insert(line.name.clone(), line.figures());
             aims.insert(line.name.clone(), line.aim());
+        }
+        for bound in &self.bounds {
+            figures.insert(bound.name.to_owned(), json!({"value": bound.value, "unit": bound.unit}));
+            aims.insert(bound.name.to_owned(), json!({"max": bound.max, "holds": bound.holds()}));
         }
         json!({"figures": figures, "aims": aims, "holds": self.holds()})
     }
@@ -164,6 +188,11 @@ impl fmt::Display for Report {
         writeln!(f, "{:<name_width$} {spread}{p99}  {spread}   ratio   aim", "")?;
         for line in &self.comparisons {
             write!(f, "{}", Line { line, name_width, has_p99 })?;
+        }
+        for bound in &self.bounds {
+            let Bound { name, value, unit, max } = bound;
+            let verdict = if bound.holds() { "holds" } else { "MISSED" };
+            writeln!(f, "\n{name}: {value:.1} {unit}  ≤ {max:.1} {verdict}")?;
         }
         writeln!(f, "\n{}", if self.holds() { "Every aim holds." } else { "Not every aim holds." })
     }

@@ -17,7 +17,7 @@ const PLENTY: &str = "1000000000";
 pub(crate) struct Server {
     /// `http://127.0.0.1:PORT`.
     pub(crate) url: String,
-    _process: Child,
+    process: Child,
 }
 
 /// Makes the account and the fleet of a database, and answers with their names and tokens.
@@ -45,10 +45,19 @@ impl Server {
         let mut lines = BufReader::new(stdout).lines();
         while let Some(line) = lines.next_line().await? {
             if let Some(url) = line.strip_prefix("listening on ") {
-                return Ok(Self { url: url.to_owned(), _process: process });
+                return Ok(Self { url: url.to_owned(), process });
             }
         }
         bail!("muster serve ended before it listened")
+    }
+
+    /// The most memory that the process has held so far, in MiB.
+    pub(crate) fn peak_mib(&self) -> anyhow::Result<f64> {
+        let id = self.process.id().context("muster serve has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).context("only Linux tells its memory")?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+        let kib: f64 = peak.context("the status has no peak")?.parse()?;
+        Ok(kib / 1024.0)
     }
 }
 

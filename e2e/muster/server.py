@@ -48,6 +48,7 @@ class Server:
     def start(self, v1_device_calls=NO_LIMIT, v1_account_calls=NO_LIMIT):
         self.options = [
             "--address-calls-per-minute", NO_LIMIT, "--access-token-calls-per-minute", NO_LIMIT,
+            "--access-key-calls-per-minute", NO_LIMIT,
             "--login-attempts-per-minute", NO_LIMIT, "--agent-api-calls-per-minute", NO_LIMIT, "--log-file-calls-per-minute", NO_LIMIT,
             "--v1-device-calls-per-minute", v1_device_calls,
             "--v1-account-calls-per-minute", v1_account_calls,

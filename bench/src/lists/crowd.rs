@@ -7,6 +7,7 @@ use anyhow::Context;
 use muster_core::flow::inputs::InputValues;
 use muster_core::flow::yaml;
 use muster_core::ids::{DeploymentUuid, DeviceUuid, RowId};
+use muster_core::target::Deadlines;
 use muster_store::StoreError;
 use muster_store::deployments::{DeploymentKind, NewDeployment};
 use muster_store::testing::{Engine, PlainConnection};
@@ -86,8 +87,8 @@ async fn deployment(home: &Home) -> anyhow::Result<(RowId, DeploymentUuid)> {
             comment: String::new(),
             app: None,
             inputs: InputValues::default(),
-            run_deadline: LONG,
-            pending_deadline: LONG,
+            deadlines: Deadlines { pending: LONG, ..Deadlines::new(LONG) },
+            rollout: None,
             created_by: "user:bench".to_owned(),
         };
         tx.insert_deployment(&new, &tx.everything_in(vec![fleet_id])).await

@@ -97,6 +97,7 @@ impl Life {
             runs: state.runs(),
             runner: settings.runner.clone(),
             reboot_command: settings.reboot_command.clone(),
+            veto_hook: state.veto_hook(),
             clock: settings.clock.clone(),
         };
         let inbox = to_runs.clone();

@@ -28,3 +28,4 @@ pub mod server_url;
 pub mod state;
 mod status;
 pub mod step;
+mod veto;

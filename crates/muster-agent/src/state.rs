@@ -84,6 +84,11 @@ impl StateDir {
         self.0.join("runs")
     }
 
+    /// The hook that may say "not now" to a run, where the device has one.
+    pub fn veto_hook(&self) -> PathBuf {
+        self.0.join("veto")
+    }
+
     /// Where the state of the link is written for `status`.
     pub fn status_file(&self) -> PathBuf {
         self.0.join("status.json")

@@ -77,6 +77,8 @@ pub enum Credential {
     AccessToken,
     /// The name and the password of a user, in the body.
     Password,
+    /// A signature made with an access key (the Tag Service).
+    AccessKey,
     /// A pairing token.
     PairingToken,
     /// A device token in the body (the Agent API), and nothing else.
@@ -104,6 +106,12 @@ pub enum Requirement {
     User,
     /// The user whom the thing belongs to, or an administrator of the account.
     OwnerOrAdmin,
+    /// Any role in the fleet of an artifact repository, or in any fleet for one that all
+    /// fleets share; or a signed address for just this.
+    SeeArtifacts,
+    /// A role with this permission in the fleet of an artifact repository, or in any fleet
+    /// for one that all fleets share; or, to store, a signed address for just this.
+    Artifacts(Permission),
 }
 
 /// Declares every operation of the server in one table: the router, the access
@@ -135,6 +143,11 @@ macro_rules! operations {
                 match self { $(Self::$name => $path,)* }
             }
 
+            /// Its path without the flag that tells it from others of the same path and method.
+            pub fn place(self) -> &'static str {
+                self.path().split('?').next().unwrap_or_default()
+            }
+
             /// The operation of that name.
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|operation| operation.name() == name)
@@ -154,7 +167,9 @@ macro_rules! operations {
 }
 
 use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess};
-use Requirement::{Account, Admin, AnyFleet, Credential as Bearer, Fleet, OwnerOrAdmin, User, View};
+use Requirement::{
+    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, OwnerOrAdmin, SeeArtifacts, User, View,
+};
 
 operations! {
     /// Take a tag off every device that a filter matches.
@@ -248,6 +263,12 @@ operations! {
     GetDeploymentDevice, "GET" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}", AccessToken, View;
     /// Abort a deployment.
     AbortDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/abort", AccessToken, Fleet(Deploy);
+    /// Pause a deployment: no further device begins.
+    PauseDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/pause", AccessToken, Fleet(Deploy);
+    /// Let a paused deployment go on.
+    ResumeDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/resume", AccessToken, Fleet(Deploy);
+    /// Try a deployment again on the devices on which it failed.
+    RetryFailedDeployment, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/retry_failed", AccessToken, Fleet(Deploy);
     /// Abort a deployment on one device.
     AbortDeploymentDevice, "POST" "/api/v2/{project_key}/deployments/{deployment_uuid}/devices/{device_uuid}/abort", AccessToken, Fleet(Deploy);
 
@@ -298,8 +319,12 @@ operations! {
     GetTag, "GET" "/api/v2/account/tags/{tag_name}", AccessToken, Account;
     /// Rename a tag; devices keep it.
     PatchTag, "PATCH" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
-    /// Delete a tag from the catalogue and from every device of the account.
+    /// Delete a tag from the catalogue and from everything in the account that bears it.
     DeleteTag, "DELETE" "/api/v2/account/tags/{tag_name}", AccessToken, Admin;
+    /// Let everything that bears a tag bear another one, and delete the first.
+    MergeTag, "POST" "/api/v2/account/tags/{tag_name}/merge", AccessToken, Admin;
+    /// How many devices and other resources tags would leave if they were deleted.
+    PreviewTagDeletion, "POST" "/api/v2/account/tag-deletions/preview", AccessToken, Admin;
     /// A fleet's saved device filters, page by page.
     ListFilters, "GET" "/api/v2/{project_key}/filters", AccessToken, View;
     /// Save a device filter. Needs `deploy`: a saved filter says where updates go, so
@@ -345,6 +370,14 @@ operations! {
     GetToken, "GET" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
     /// Revoke an access token.
     RevokeToken, "DELETE" "/api/v2/account/tokens/{token_id}", AccessToken, OwnerOrAdmin;
+    /// One's own access keys, or all of the account's for an administrator.
+    ListAccessKeys, "GET" "/api/v2/account/access_keys", AccessToken, User;
+    /// Make an access key for oneself, or as an administrator for anybody.
+    CreateAccessKey, "POST" "/api/v2/account/access_keys", AccessToken, User;
+    /// One access key, without its secret.
+    GetAccessKey, "GET" "/api/v2/account/access_keys/{access_key_id}", AccessToken, OwnerOrAdmin;
+    /// Revoke an access key.
+    RevokeAccessKey, "DELETE" "/api/v2/account/access_keys/{access_key_id}", AccessToken, OwnerOrAdmin;
     /// The account's users, page by page.
     ListUsers, "GET" "/api/v2/account/users", AccessToken, Admin;
     /// Make a user.
@@ -379,6 +412,49 @@ operations! {
     ListAuditLog, "GET" "/api/v2/account/audit-log", AccessToken, Admin;
     /// The whole audit log, or what a filter leaves of it, as one file.
     ExportAuditLog, "GET" "/api/v2/account/audit-log/export", AccessToken, Admin;
+
+    /// Create tags; those that exist are skipped.
+    TagServiceCreate, "PUT" "/v1/tag?create", AccessKey, AnyFleet(ModifyDevices);
+    /// Delete tags, and take them off everything; those that do not exist are skipped.
+    TagServiceDelete, "PUT" "/v1/tag?delete", AccessKey, Admin;
+    /// Take every tag off one resource.
+    TagServiceUntag, "PUT" "/v1/tag?deleteTagAssociation", AccessKey, AnyFleet(ModifyDevices);
+    /// Replace all tags of resources.
+    TagServiceAssign, "POST" "/v1/tag?createAndAssign", AccessKey, AnyFleet(ModifyDevices);
+    /// The tags of the account.
+    TagServiceList, "GET" "/v1/tag", AccessKey, Account;
+    /// The resources under tags.
+    TagServiceListResources, "GET" "/v1/tag/tagResources", AccessKey, Account;
+    /// Tags with their resources, and resources with their tags.
+    TagServiceQuery, "POST" "/v1/tag/queryFullList", AccessKey, Account;
+    /// Put a tag on resources.
+    TagServiceBind, "POST" "/v1/resource", AccessKey, AnyFleet(ModifyDevices);
+    /// Take a tag off resources.
+    TagServiceUnbind, "PUT" "/v1/resource", AccessKey, AnyFleet(ModifyDevices);
+
+    /// The artifact repositories that the caller sees, page by page.
+    ListRepositories, "GET" "/api/v2/account/repositories", AccessToken, Account;
+    /// Make an artifact repository, for a fleet or for all.
+    CreateRepository, "POST" "/api/v2/account/repositories", AccessToken, Admin;
+    /// One artifact repository.
+    GetRepository, "GET" "/api/v2/account/repositories/{name}", AccessToken, SeeArtifacts;
+    /// Delete an artifact repository, and its artifacts where that is asked for.
+    DeleteRepository, "DELETE" "/api/v2/account/repositories/{name}", AccessToken, Admin;
+
+    /// An artifact, or a part of it.
+    GetArtifact, "GET" "/artifactory/{repository}/{path}", AccessToken, SeeArtifacts;
+    /// What an artifact is, without its content.
+    HeadArtifact, "HEAD" "/artifactory/{repository}/{path}", AccessToken, SeeArtifacts;
+    /// Store an artifact, in the place of an earlier one.
+    StoreArtifact, "PUT" "/artifactory/{repository}/{path}", AccessToken, Artifacts(Deploy);
+    /// Delete an artifact, or a folder with all that lies in it.
+    DeleteArtifact, "DELETE" "/artifactory/{repository}/{path}", AccessToken, Artifacts(Deploy);
+    /// What is known of a repository: what lies in it.
+    GetRepositoryInfo, "GET" "/artifactory/api/storage/{repository}", AccessToken, SeeArtifacts;
+    /// What is known of an artifact or a folder.
+    GetArtifactInfo, "GET" "/artifactory/api/storage/{repository}/{path}", AccessToken, SeeArtifacts;
+    /// Whether the artifact repositories can be used.
+    PingArtifactory, "GET" "/artifactory/api/system/ping", None, Bearer;
 
     /// Enrol a device with a pairing token.
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;

@@ -10,13 +10,19 @@
 //! * [`limits`]: every bound, named with its unit;
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
-//! * [`target`]: how one device goes through one deployment;
+//! * [`target`], [`deadlines`]: how one device goes through one deployment, and for how long;
+//! * [`rollout`]: how a deployment goes over its devices;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
-//! * [`registry`]: where updates come from;
+//! * [`access_key`]: what programs sign requests of the Tag Service with;
+//! * [`registry`], [`artifact`]: where updates come from;
+//! * [`resource`], [`tag_rules`]: what else than a device bears tags, and which the Tag Service makes;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
+pub mod access_key;
+pub mod artifact;
 pub mod clock;
+pub mod deadlines;
 pub mod filter;
 pub mod flow;
 pub mod identifiers;
@@ -27,8 +33,13 @@ pub mod monitor;
 pub mod names;
 pub mod patch;
 pub mod registry;
+pub mod resource;
+pub mod rollout;
 pub mod scope;
+pub mod tag_rules;
 pub mod target;
 pub mod token;
 pub mod tunnel;
+#[cfg(feature = "windows")]
+pub mod window;
 pub mod wire;

@@ -62,6 +62,26 @@ pub const RUN_DEADLINE_SLACK: Duration = Duration::from_secs(60 * 60);
 /// How long a device may take to confirm an abort.
 pub const ABORT_DEADLINE: Duration = Duration::from_secs(60 * 60);
 
+/// Most waves that a rollout may name.
+pub const ROLLOUT_WAVES_MAX: usize = 20;
+/// Most devices that a wave or a budget of a rollout may count.
+pub const ROLLOUT_DEVICES_MAX: u64 = 10_000_000;
+/// Most minutes that a rollout may wait for anything: a year.
+pub const ROLLOUT_MINUTES_MAX: u64 = 365 * 24 * 60;
+
+/// Most update windows of a fleet.
+pub const UPDATE_WINDOWS_MAX: usize = 20;
+/// The longest update window: a week.
+pub const UPDATE_WINDOW_MINUTES_MAX: u64 = 7 * 24 * 60;
+/// How often a deployment that follows its filter looks for devices that came later.
+pub const FOLLOW_PERIOD: Duration = Duration::from_secs(60);
+/// How soon a device is asked again that said not now.
+pub const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5 * 60);
+/// The shortest deadline that a fleet, a flow or a deployment may set.
+pub const DEADLINE_MIN: Duration = Duration::from_secs(60);
+/// The longest.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Time between two keepalives of a device, unless its fleet says otherwise.
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
 /// The shortest time between two keepalives that a fleet may ask for.
@@ -128,3 +148,44 @@ pub const FORM_PART_BYTES_MAX: usize = 16 * 1024;
 pub const FORM_BYTES_MAX: usize = 2 * DEVICE_FILE_BYTES_MAX + 64 * 1024;
 /// How long a form may take to arrive.
 pub const FORM_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Tags of an account beyond which the Tag Service makes no more, unless the configuration
+/// says otherwise. Connect's API knows no such limit.
+pub const ACCOUNT_TAGS_DEFAULT: u32 = 200;
+/// Longest key, and longest value, of a tag that the Tag Service makes.
+pub const TAG_HALF_CHARS_MAX: usize = 65;
+/// Most tags in one call of the Tag Service, and of one resource in it.
+pub const TAGS_AT_ONCE_MAX: usize = 1_000;
+/// Most resources in one call that changes their tags.
+pub const RESOURCES_AT_ONCE_MAX: usize = 1_000;
+/// Most tags of all resources together in one call: each is a row of one transaction.
+pub const ASSIGNED_TAGS_MAX: usize = 10_000;
+/// Most resource ids, regions or service types in one query of the Tag Service.
+pub const QUERIED_RESOURCES_MAX: usize = 200;
+/// Rows that a list of the Tag Service reads at once; it has no pages, and is sent as it is read.
+pub const STREAMED_ROWS: u64 = 1_000;
+
+/// Longest name of an artifact repository.
+pub const REPOSITORY_NAME_CHARS_MAX: usize = 64;
+/// Most artifact repositories of one account.
+pub const REPOSITORIES_MAX: u64 = 1_000;
+/// Longest path of an artifact in its repository.
+pub const ARTIFACT_PATH_CHARS_MAX: usize = 1_024;
+/// Most folders that an artifact may lie in, one within the other.
+pub const ARTIFACT_FOLDERS_MAX: usize = 32;
+/// Largest artifact, unless the configuration says otherwise.
+pub const ARTIFACT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// How long an artifact may take to arrive.
+pub const ARTIFACT_UPLOAD_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
+/// Uploads of artifacts that one server takes at once; each holds a few parts of its file in memory.
+pub const ARTIFACT_UPLOADS_MAX: usize = 32;
+/// Files, and folders, that the information about a folder of artifacts shows.
+pub const LISTED_ARTIFACTS_MAX: u64 = 10_000;
+/// How long what no artifact has any more stays in the storage: a device that was sent for it may fetch it still.
+pub const BLOB_GRACE: Duration = Duration::from_secs(48 * 60 * 60);
+/// How long a device may use what it was given to fetch an artifact.
+pub const ARTIFACT_GRANT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a device may take to send the files that it was asked for.
+pub const UPLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long the address works under which files of a device can be fetched.
+pub const DOWNLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -6,7 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::invalid::{Invalid, quoted};
-use crate::limits::{FILE_NAME_CHARS_MAX, NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX};
+use crate::limits::{
+    ARTIFACT_FOLDERS_MAX, ARTIFACT_PATH_CHARS_MAX, FILE_NAME_CHARS_MAX, NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX,
+    REPOSITORY_NAME_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX,
+};
 
 /// Declares a checked piece of text.
 macro_rules! checked_text {
@@ -133,6 +136,28 @@ checked_text!(
     RegistryName, name
 );
 checked_text!(
+    /// The name of an artifact repository, unique in its account: letters, digits, `-`,
+    /// `_` and `.`, and no word that has another meaning in its place.
+    RepositoryName, repository_name
+);
+checked_text!(
+    /// Where an artifact lies in its repository: names between slashes, none at either end.
+    ArtifactPath, artifact_path
+);
+
+impl ArtifactPath {
+    /// The folders that it lies in, the outermost first; none for what lies in the repository itself.
+    pub fn folders(&self) -> impl Iterator<Item = &str> {
+        self.0.match_indices('/').map(|(end, _)| &self.0[..end])
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
+    }
+}
+
+checked_text!(
     /// The name of a value of the data monitor, unique in its fleet.
     ParameterName, name
 );
@@ -149,11 +174,32 @@ checked_text!(
     /// A tag as API v1 and v2 name it; see [`Tag`] for its two halves.
     TagName, name
 );
+checked_text!(
+    /// What kind of thing a resource of the Tag Service is: `DEVICE`, `BCC`, …
+    ServiceType, name
+);
+checked_text!(
+    /// Where a resource of the Tag Service is: for a device the key of its fleet.
+    Region, name
+);
+checked_text!(
+    /// Which of its kind and region a resource of the Tag Service is: for a device its uuid.
+    ResourceId, name
+);
+checked_text!(
+    /// A second name of a resource of the Tag Service. May be empty.
+    #[derive(Default)]
+    ResourceUuid, optional_name
+);
 
 fn name(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("is empty".to_owned());
     }
+    bounded(text, NAME_CHARS_MAX, char::is_control)
+}
+
+fn optional_name(text: &str) -> Result<(), String> {
     bounded(text, NAME_CHARS_MAX, char::is_control)
 }
 
@@ -189,6 +235,51 @@ fn file_name(text: &str) -> Result<(), String> {
     bounded(text, FILE_NAME_CHARS_MAX, char::is_control)
 }
 
+/// Words that stand in the place of a repository's name in the paths of Artifactory.
+const RESERVED_REPOSITORY_NAMES: [&str; 3] = ["api", "ui", "webapp"];
+
+fn repository_name(text: &str) -> Result<(), String> {
+    let is_good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !starts_well || text.len() > REPOSITORY_NAME_CHARS_MAX || !text.bytes().all(is_good) {
+        return Err(format!(
+            "is not the name of a repository: a letter or digit, then letters, digits, -, _ and ., \
+             at most {REPOSITORY_NAME_CHARS_MAX} in all"
+        ));
+    }
+    if RESERVED_REPOSITORY_NAMES.contains(&text.to_ascii_lowercase().as_str()) {
+        return Err("is reserved".to_owned());
+    }
+    Ok(())
+}
+
+fn artifact_path(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if text.split('/').count() > ARTIFACT_FOLDERS_MAX + 1 {
+        return Err(format!("lies in more than {ARTIFACT_FOLDERS_MAX} folders"));
+    }
+    for part in text.split('/') {
+        match part {
+            "" => return Err("holds an empty name between slashes".to_owned()),
+            "." | ".." => return Err(format!("holds {part:?}, which is no name")),
+            _ => {}
+        }
+        if part.trim() != part {
+            return Err("holds a name that begins or ends with white space".to_owned());
+        }
+        // What Artifactory refuses in a name, and what other systems cannot save.
+        if let Some(c) = part.chars().find(|c| "\\:|?*\"<>".contains(*c)) {
+            return Err(format!("holds the character {c}"));
+        }
+        if part.chars().count() > FILE_NAME_CHARS_MAX {
+            return Err(format!("holds a name of more than {FILE_NAME_CHARS_MAX} characters"));
+        }
+    }
+    bounded(text, ARTIFACT_PATH_CHARS_MAX, char::is_control)
+}
+
 fn project_key(text: &str) -> Result<(), String> {
     let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase());
     let is_plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -222,6 +313,22 @@ pub struct Tag {
     pub key: String,
     /// Empty for a plain tag.
     pub value: String,
+}
+
+/// Keys of the tag that the Tag Service never deletes, while its value is empty.
+const DEFAULT_TAG_KEYS: [&str; 2] = ["Default tag", "默认标签"];
+
+impl Tag {
+    /// The Connect name of this pair. None where that name means another pair, or is no
+    /// name: no tag can have this key and this value.
+    pub fn name(&self) -> Option<TagName> {
+        TagName::parse(self.to_string()).ok().filter(|name| Self::from(name) == *self)
+    }
+
+    /// Whether this is the default tag, which the Tag Service never deletes.
+    pub fn is_default(&self) -> bool {
+        self.value.is_empty() && DEFAULT_TAG_KEYS.contains(&self.key.as_str())
+    }
 }
 
 impl From<&TagName> for Tag {
@@ -301,6 +408,43 @@ mod tests {
     }
 
     #[test]
+    fn repositories_have_plain_names() {
+        for good in ["generic-local", "a", "0.x_y-z", "connect-demo-generic"] {
+            assert!(RepositoryName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "-a", "a b", "a/b", "é", "api", "API", &"a".repeat(65)] {
+            assert!(RepositoryName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_lies_below_its_repository() {
+        for good in ["a", "a/b.tar.gz", "a b/é", "..a/b..", ".hidden/…"] {
+            assert!(ArtifactPath::parse(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("", "is empty"),
+            ("/a", "empty name"),
+            ("a/", "empty name"),
+            ("a//b", "empty name"),
+            ("a/../b", "\"..\""),
+            ("./a", "\".\""),
+            ("a/ b", "white space"),
+            ("a\\b", "the character \\"),
+            ("a:b", "the character :"),
+            ("a\u{7}", "U+0007"),
+            (&"a/".repeat(33), "more than 32 folders"),
+            (&"a".repeat(256), "more than 255 characters"),
+        ] {
+            let refusal = ArtifactPath::parse(bad).unwrap_err().to_string();
+            assert!(refusal.contains(why), "{bad}: {refusal}");
+        }
+        let path = ArtifactPath::parse("a/b/c.bin").unwrap();
+        assert_eq!((path.folders().collect::<Vec<_>>(), path.name()), (vec!["a", "a/b"], "c.bin"));
+        assert_eq!(ArtifactPath::parse("c.bin").unwrap().folders().count(), 0);
+    }
+
+    #[test]
     fn project_keys_follow_the_documented_form() {
         for good in ["ab", "demo", "a1234567890123456789012345678901"] {
             assert!(ProjectKey::parse(good).is_ok(), "{good}");
@@ -321,12 +465,25 @@ mod tests {
         assert_eq!(tag("a="), Tag { key: "a=".into(), value: String::new() });
     }
 
+    #[test]
+    fn a_pair_whose_name_means_another_has_none() {
+        let tag = |key: &str, value: &str| Tag { key: key.into(), value: value.into() };
+        assert_eq!(tag("a", "b=c").name().unwrap().as_str(), "a=b=c");
+        assert_eq!(tag("a", "").name().unwrap().as_str(), "a");
+        for pair in [tag("a=b", ""), tag("a=b", "c"), tag("", "a"), tag("", ""), tag(" ", ""), tag("a\n", "")] {
+            assert_eq!(pair.name(), None, "{pair:?}");
+        }
+        assert!(tag("Default tag", "").is_default() && tag("默认标签", "").is_default());
+        assert!(!tag("Default tag", "x").is_default() && !tag("default tag", "").is_default());
+    }
+
     proptest! {
         #[test]
         fn name_and_pair_map_one_to_one(name in "[a-c= ]{1,6}") {
             prop_assume!(!name.trim().is_empty());
             let tag = Tag::from(&TagName::parse(name.clone()).unwrap());
-            prop_assert_eq!(tag.to_string(), name);
+            prop_assert_eq!(tag.to_string(), name.clone());
+            prop_assert_eq!(tag.name().map(TagName::into_string), Some(name));
         }
     }
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::limits::{ABORT_DEADLINE, STEP_OUTPUT_BYTES_MAX};
+use crate::limits::{ABORT_DEADLINE, ASK_AGAIN_AFTER, PENDING_DEADLINE, STEP_OUTPUT_BYTES_MAX};
 use crate::names::StepName;
 
 /// Where a device stands in a deployment. The numbers are those in the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(i16)]
 pub enum TargetStatus {
     /// Not begun: the device is offline, its update trigger is set, or it is busy with another deployment.
@@ -155,6 +156,24 @@ pub enum RunEvent {
     },
 }
 
+/// When each state of a deployment's targets ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the making of a target to the device's acceptance.
+    pub pending: Duration,
+    /// From the device's acceptance to its last report.
+    pub run: Duration,
+    /// From the wish to abort to the device's confirmation.
+    pub abort: Duration,
+}
+
+impl Deadlines {
+    /// The defaults, for runs that may take that long.
+    pub const fn new(run: Duration) -> Self {
+        Self { pending: PENDING_DEADLINE, run, abort: ABORT_DEADLINE }
+    }
+}
+
 /// What can happen to a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetEvent<'a> {
@@ -169,6 +188,11 @@ pub enum TargetEvent<'a> {
         seq: i64,
         /// What it says.
         event: &'a RunEvent,
+    },
+    /// The device was told, and says that it will not begin now.
+    PutOff {
+        /// Why, in the device's words.
+        reason: &'a str,
     },
     /// A person asked for the abort.
     AbortRequested,
@@ -195,6 +219,10 @@ pub struct Target {
     pub finished_at: Timestamp,
     /// When the present state ends by itself.
     pub deadline_at: Timestamp,
+    /// When it ends if the device never begins.
+    pub pending_until_at: Timestamp,
+    /// Before this the device is not asked to begin: it has said not now.
+    pub ask_again_at: Timestamp,
 }
 
 /// What [`Target::apply`] asks of its caller, beside storing the target.
@@ -233,26 +261,27 @@ impl Target {
             started_at: Timestamp::NEVER,
             finished_at: Timestamp::NEVER,
             deadline_at: now.after(pending_deadline),
+            pending_until_at: now.after(pending_deadline),
+            ask_again_at: Timestamp::NEVER,
         }
     }
 
     /// The target after `event`, and what must be done for it.
-    ///
-    /// `run_deadline` bounds the time from the device's acceptance to its last report.
     pub fn apply<'a>(
         &self,
         event: &TargetEvent<'a>,
         now: Timestamp,
-        run_deadline: Duration,
+        deadlines: Deadlines,
     ) -> Result<(Self, Vec<TargetEffect<'a>>), Unchanged> {
         match event {
-            TargetEvent::Reported { seq, event } => self.reported(*seq, event, now, run_deadline),
+            TargetEvent::Reported { seq, event } => self.reported(*seq, event, now, deadlines.run),
             _ if self.status.is_final() => Err(Unchanged::AlreadyFinal),
             TargetEvent::Dispatched { epoch } if *epoch > self.dispatched_epoch => {
                 Ok((Self { dispatched_epoch: *epoch, ..self.clone() }, Vec::new()))
             }
             TargetEvent::Dispatched { .. } => Err(Unchanged::NothingToDo),
-            TargetEvent::AbortRequested => self.abort_requested(now),
+            TargetEvent::PutOff { reason } => self.put_off(reason, now),
+            TargetEvent::AbortRequested => self.abort_requested(now, deadlines.abort),
             TargetEvent::DeadlinePassed if now < self.deadline_at => Err(Unchanged::NothingToDo),
             TargetEvent::DeadlinePassed => Ok(self.deadline_passed(now)),
         }
@@ -292,10 +321,32 @@ impl Target {
 
     fn accepted(self, now: Timestamp, run_deadline: Duration) -> Self {
         let deadline_at = if self.is_abort_requested { self.deadline_at } else { now.after(run_deadline) };
-        Self { status: TargetStatus::InProgress, started_at: now, deadline_at, ..self }
+        Self { status: TargetStatus::InProgress, reason: Reason::default(), started_at: now, deadline_at, ..self }
     }
 
-    fn abort_requested<'a>(&self, now: Timestamp) -> Result<(Self, Vec<TargetEffect<'a>>), Unchanged> {
+    /// As if it had never been told, but not asked again at once.
+    fn put_off<'a>(&self, reason: &str, now: Timestamp) -> Result<(Self, Vec<TargetEffect<'a>>), Unchanged> {
+        if self.status != TargetStatus::Pending || self.dispatched_epoch == 0 {
+            return Err(Unchanged::NothingToDo);
+        }
+        if self.is_abort_requested {
+            return Ok((self.clone().ended(TargetStatus::Aborted, aborted_before_start(), now), Vec::new()));
+        }
+        let next = Self {
+            reason: device_refuses(reason),
+            dispatched_epoch: 0,
+            deadline_at: self.pending_until_at,
+            ask_again_at: now.after(ASK_AGAIN_AFTER),
+            ..self.clone()
+        };
+        Ok((next, Vec::new()))
+    }
+
+    fn abort_requested<'a>(
+        &self,
+        now: Timestamp,
+        abort_deadline: Duration,
+    ) -> Result<(Self, Vec<TargetEffect<'a>>), Unchanged> {
         if self.is_abort_requested {
             return Err(Unchanged::NothingToDo);
         }
@@ -303,12 +354,12 @@ impl Target {
         if self.dispatched_epoch == 0 {
             return Ok((next.ended(TargetStatus::Aborted, aborted_before_start(), now), Vec::new()));
         }
-        let deadline_at = self.deadline_at.min(now.after(ABORT_DEADLINE));
+        let deadline_at = self.deadline_at.min(now.after(abort_deadline));
         Ok((Self { deadline_at, ..next }, vec![TargetEffect::SendAbort]))
     }
 
     fn deadline_passed<'a>(&self, now: Timestamp) -> (Self, Vec<TargetEffect<'a>>) {
-        let (status, reason) = deadline_verdict(self.status, self.is_abort_requested);
+        let (status, reason) = deadline_verdict(self.status, self.dispatched_epoch > 0, self.is_abort_requested);
         let effects = if self.dispatched_epoch > 0 { vec![TargetEffect::SendAbort] } else { Vec::new() };
         (self.clone().ended(status, reason, now), effects)
     }
@@ -323,6 +374,12 @@ pub fn aborted_before_start() -> Reason {
     Reason::new("aborted", "The deployment was aborted before the device began.")
 }
 
+/// Why a target waits whose device has said not now.
+fn device_refuses(reason: &str) -> Reason {
+    let reason = if reason.is_empty() { "it gave no reason" } else { reason };
+    Reason::new("device_refuses", format!("The device says not now: {reason}"))
+}
+
 /// What becomes of a target whose device has no agent, as soon as it is made: such a
 /// device will never hear of it.
 pub fn without_agent() -> (TargetStatus, Reason) {
@@ -332,10 +389,14 @@ pub fn without_agent() -> (TargetStatus, Reason) {
 
 /// What becomes of a target whose deadline passed. Shared with the store's
 /// set-based statement, which ends many at once.
-pub fn deadline_verdict(status: TargetStatus, is_abort_requested: bool) -> (TargetStatus, Reason) {
+pub fn deadline_verdict(status: TargetStatus, is_sent: bool, is_abort_requested: bool) -> (TargetStatus, Reason) {
     if is_abort_requested {
         let text = "The device did not confirm the abort in time; what it did is not known.";
         return (TargetStatus::Aborted, Reason::new("abort_unconfirmed", text));
+    }
+    if status == TargetStatus::Pending && is_sent {
+        let text = "The device was told to begin and did not confirm it in time; what it did is not known.";
+        return (TargetStatus::Failed, Reason::new("start_unconfirmed", text));
     }
     if status == TargetStatus::Pending {
         let text = "The device did not begin before the deployment's deadline.";
@@ -352,6 +413,7 @@ mod tests {
     use super::*;
 
     const RUN: Duration = Duration::from_secs(100);
+    const TIMES: Deadlines = Deadlines { pending: Duration::from_secs(50), run: RUN, abort: Duration::from_secs(20) };
     const START: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn fresh() -> Target {
@@ -359,11 +421,11 @@ mod tests {
     }
 
     fn dispatched() -> Target {
-        fresh().apply(&TargetEvent::Dispatched { epoch: 1 }, START, RUN).unwrap().0
+        fresh().apply(&TargetEvent::Dispatched { epoch: 1 }, START, TIMES).unwrap().0
     }
 
     fn report(target: &Target, seq: i64, event: &RunEvent) -> Result<Target, Unchanged> {
-        target.apply(&TargetEvent::Reported { seq, event }, START, RUN).map(|(next, _)| next)
+        target.apply(&TargetEvent::Reported { seq, event }, START, TIMES).map(|(next, _)| next)
     }
 
     fn finished(outcome: RunOutcome) -> RunEvent {
@@ -376,7 +438,7 @@ mod tests {
         assert_eq!(running.status, TargetStatus::InProgress);
         assert_eq!(running.deadline_at, START.after(RUN));
         let event = finished(RunOutcome::Succeeded);
-        let (done, effects) = running.apply(&TargetEvent::Reported { seq: 2, event: &event }, START, RUN).unwrap();
+        let (done, effects) = running.apply(&TargetEvent::Reported { seq: 2, event: &event }, START, TIMES).unwrap();
         assert_eq!((done.status, effects), (TargetStatus::Succeeded, vec![TargetEffect::SetApp]));
     }
 
@@ -392,30 +454,46 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_says_not_now_is_asked_again_and_may_be_aborted() {
+        let put_off = TargetEvent::PutOff { reason: "a patient is connected" };
+        let (waiting, effects) = dispatched().apply(&put_off, START, TIMES).unwrap();
+        assert_eq!((waiting.status, waiting.dispatched_epoch, effects.len()), (TargetStatus::Pending, 0, 0));
+        assert_eq!(waiting.reason.text, "The device says not now: a patient is connected");
+        assert_eq!(waiting.ask_again_at, START.after(ASK_AGAIN_AFTER));
+        assert_eq!(waiting.apply(&put_off, START, TIMES), Err(Unchanged::NothingToDo));
+        let again = waiting.apply(&TargetEvent::Dispatched { epoch: 1 }, START, TIMES).unwrap().0;
+        assert_eq!(report(&again, 1, &RunEvent::Accepted).unwrap().reason, Reason::default());
+        let asked = again.apply(&TargetEvent::AbortRequested, START, TIMES).unwrap().0;
+        assert_eq!(asked.apply(&put_off, START, TIMES).unwrap().0.status, TargetStatus::Aborted);
+    }
+
+    #[test]
     fn an_abort_before_dispatch_is_final_at_once() {
-        let (aborted, effects) = fresh().apply(&TargetEvent::AbortRequested, START, RUN).unwrap();
+        let (aborted, effects) = fresh().apply(&TargetEvent::AbortRequested, START, TIMES).unwrap();
         assert_eq!((aborted.status, effects.len()), (TargetStatus::Aborted, 0));
     }
 
     #[test]
     fn an_abort_after_dispatch_waits_for_the_device_but_not_for_ever() {
-        let (asked, effects) = dispatched().apply(&TargetEvent::AbortRequested, START, RUN).unwrap();
+        let (asked, effects) = dispatched().apply(&TargetEvent::AbortRequested, START, TIMES).unwrap();
         assert_eq!(effects, vec![TargetEffect::SendAbort]);
         assert!(!asked.status.is_final());
         let late = asked.deadline_at;
-        let (ended, _) = asked.apply(&TargetEvent::DeadlinePassed, late, RUN).unwrap();
+        let (ended, _) = asked.apply(&TargetEvent::DeadlinePassed, late, TIMES).unwrap();
         assert_eq!((ended.status, ended.reason.code.as_str()), (TargetStatus::Aborted, "abort_unconfirmed"));
     }
 
     #[test]
     fn a_deadline_ends_each_state_with_its_reason() {
         let late = START.after(Duration::from_secs(1_000));
-        let (ended, effects) = fresh().apply(&TargetEvent::DeadlinePassed, late, RUN).unwrap();
+        let (ended, effects) = fresh().apply(&TargetEvent::DeadlinePassed, late, TIMES).unwrap();
         assert_eq!((ended.reason.code.as_str(), effects.len()), ("pending_deadline", 0));
+        let (ended, effects) = dispatched().apply(&TargetEvent::DeadlinePassed, late, TIMES).unwrap();
+        assert_eq!((ended.reason.code.as_str(), effects.len()), ("start_unconfirmed", 1));
         let running = report(&dispatched(), 1, &RunEvent::Accepted).unwrap();
-        let (ended, effects) = running.apply(&TargetEvent::DeadlinePassed, late, RUN).unwrap();
+        let (ended, effects) = running.apply(&TargetEvent::DeadlinePassed, late, TIMES).unwrap();
         assert_eq!((ended.reason.code.as_str(), effects.len()), ("run_deadline", 1));
-        assert_eq!(running.apply(&TargetEvent::DeadlinePassed, START, RUN), Err(Unchanged::NothingToDo));
+        assert_eq!(running.apply(&TargetEvent::DeadlinePassed, START, TIMES), Err(Unchanged::NothingToDo));
     }
 
     #[test]
@@ -443,7 +521,7 @@ mod tests {
     }
 
     fn any_event() -> impl Strategy<Value = (u8, i64)> {
-        (0u8..6, 0i64..6)
+        (0u8..7, 0i64..6)
     }
 
     proptest! {
@@ -461,17 +539,18 @@ mod tests {
                     0..=2 => TargetEvent::Reported { seq: number, event: &run_event },
                     3 => TargetEvent::Dispatched { epoch: number },
                     4 => TargetEvent::AbortRequested,
+                    5 => TargetEvent::PutOff { reason: "busy" },
                     _ => TargetEvent::DeadlinePassed,
                 };
                 let before = target.clone();
-                if let Ok((next, _)) = target.apply(&event, now, RUN) {
+                if let Ok((next, _)) = target.apply(&event, now, TIMES) {
                     prop_assert!(!before.status.is_final());
                     prop_assert_eq!(next.status.is_final(), next.finished_at != Timestamp::NEVER);
                     target = next;
                 }
             }
             if !target.status.is_final() {
-                let (ended, _) = target.apply(&TargetEvent::DeadlinePassed, target.deadline_at, RUN).unwrap();
+                let (ended, _) = target.apply(&TargetEvent::DeadlinePassed, target.deadline_at, TIMES).unwrap();
                 prop_assert!(ended.status.is_final());
             }
         }

@@ -61,8 +61,13 @@ pub struct Secret(String);
 impl Secret {
     /// A new secret: the kind's prefix and 32 random bytes.
     pub fn random(kind: TokenKind, rng: &mut impl Rng) -> Self {
+        Self::random_with_prefix(kind.prefix(), rng)
+    }
+
+    /// A new secret that begins with `prefix`.
+    pub(crate) fn random_with_prefix(prefix: &str, rng: &mut impl Rng) -> Self {
         let bytes: [u8; SECRET_BYTES] = rng.random();
-        Self(format!("{}{}", kind.prefix(), BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+        Self(format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// A secret that a caller sent.

@@ -75,6 +75,18 @@ pub enum ToDevice {
         /// The tunnel.
         tunnel: String,
     },
+    /// Store what lies at a path of the device, by `PUT`: a file as it is, a folder as a
+    /// gzipped tar. Only to devices that announced [`capability::UPLOAD_FILES`]. Since
+    /// version 2; no agent serves it yet.
+    UploadFiles {
+        /// A file or a folder.
+        path: String,
+        /// Where to.
+        url: String,
+        /// Sent with the request: a credential that is good for this and ends soon.
+        #[serde(default)]
+        headers: BTreeMap<String, Secret>,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,
@@ -161,6 +173,15 @@ pub enum ToServer {
         /// How it stands.
         state: TunnelState,
         /// Why, for a person, unless it is open.
+        #[serde(default)]
+        reason: String,
+    },
+    /// The device was told to run something, and will not begin now: ask again later.
+    /// It has not begun, and knows nothing of the run. Since version 3.
+    NotNow {
+        /// The run.
+        run: RunId,
+        /// Why, for a person.
         #[serde(default)]
         reason: String,
     },
@@ -298,6 +319,8 @@ pub struct Facts {
     pub ip_addresses: Vec<String>,
     /// Hardware addresses of its network interfaces, in lower case.
     pub mac_addresses: Vec<String>,
+    /// Its time zone, by its IANA name; empty when it cannot tell. Since version 3.
+    pub time_zone: String,
 }
 
 impl Facts {
@@ -305,7 +328,7 @@ impl Facts {
     #[must_use]
     pub fn bounded(mut self) -> Self {
         clean(&mut self.agent_version, VERSION_CHARS_MAX);
-        for text in [&mut self.hostname, &mut self.os, &mut self.arch] {
+        for text in [&mut self.hostname, &mut self.os, &mut self.arch, &mut self.time_zone] {
             clean(text, NAME_CHARS_MAX);
         }
         for list in [&mut self.ip_addresses, &mut self.mac_addresses] {

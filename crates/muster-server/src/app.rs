@@ -1,6 +1,6 @@
 //! What every request and every task of the server holds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use crate::access::passwords::Passwords;
 use crate::access::rate::CallLimit;
 use crate::access::vault::Vault;
+use crate::artifacts::objects::Objects;
 use crate::config::ServerConfig;
 use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub address_calls: CallLimit<IpAddr>,
     /// Calls of API v2, for each access token.
     pub token_calls: CallLimit,
+    /// Calls of the Tag Service, for each access key.
+    pub access_key_calls: CallLimit,
     /// Calls of API v1, for each account token.
     pub account_calls: CallLimit,
     /// Attempts to log in, from each address.
@@ -56,6 +59,10 @@ pub struct Parts {
     pub audited_refusals: CallLimit<String>,
     /// What devices have sent as files.
     pub files: FileStore,
+    /// What artifacts hold.
+    pub objects: Objects,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// Hashes passwords.
     pub passwords: Passwords,
     /// Seals secrets.
@@ -75,6 +82,12 @@ impl App {
     /// The clock.
     pub fn clock(&self) -> &Clock {
         self.store.clock()
+    }
+
+    /// How devices reach the server, where no request says it: as the operator says, else
+    /// by the address that it listens on.
+    pub fn base_url(&self) -> String {
+        self.config.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address))
     }
 
     /// Makes something random.

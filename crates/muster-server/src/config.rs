@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT};
+use muster_core::limits::{
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT,
+};
 use muster_store::Location;
 
 /// Settings of one server.
@@ -23,6 +25,8 @@ pub struct ServerConfig {
     pub address_calls_per_minute: NonZeroU32,
     /// Calls a minute that each access token may make on API v2.
     pub access_token_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each access key may make on the Tag Service.
+    pub access_key_calls_per_minute: NonZeroU32,
     /// Proxies whose word about a request's sender is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest body of a request, in bytes.
@@ -46,12 +50,22 @@ pub struct ServerConfig {
     pub tunnel_lifetime: Duration,
     /// Below this domain each tunnel has a name of its own.
     pub tunnel_domain: String,
+    /// Tags of an account beyond which the Tag Service makes no more.
+    pub account_tags_max: u32,
+    /// The folder of what artifacts hold. Several servers of one database need the same.
+    pub artifact_folder: PathBuf,
+    /// The largest artifact, in bytes.
+    pub artifact_bytes_max: u64,
+    /// How clients reach the server, without a slash at the end; else as each request says.
+    pub public_url: Option<String>,
 }
 
 /// Calls a minute that each address may make: a hundred a second, for a whole site behind one address.
 pub const ADDRESS_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6_000).expect("it is not zero");
 /// Calls a minute that each access token may make on API v2.
 pub const ACCESS_TOKEN_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3_000).expect("it is not zero");
+/// Calls a minute that each access key may make on the Tag Service.
+pub const ACCESS_KEY_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3_000).expect("it is not zero");
 /// Calls a minute that each device token may make on API v1: the documented three.
 pub const V1_DEVICE_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// Calls a minute that each device token may make on the Agent API: twice what the
@@ -66,6 +80,8 @@ pub const V1_ACCOUNT_CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect(
 pub const LOGIN_ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 /// The file of the key that seals secrets, in the data folder, unless another is named.
 pub const SECRET_KEY_FILE: &str = "secret.key";
+/// The folder of what artifacts hold, in the data folder, unless another is named.
+pub const ARTIFACT_FOLDER: &str = "artifacts";
 /// The domain of tunnels, unless the operator has one.
 pub const TUNNEL_DOMAIN: &str = "forwarding.localhost";
 
@@ -77,9 +93,13 @@ impl ServerConfig {
             database: Location::new(&data, database_url),
             secret_key_file: data.join(SECRET_KEY_FILE),
             login_attempts_per_minute: LOGIN_ATTEMPTS_PER_MINUTE,
+            artifact_folder: data.join(ARTIFACT_FOLDER),
+            artifact_bytes_max: ARTIFACT_BYTES_MAX,
+            public_url: None,
             data,
             address_calls_per_minute: ADDRESS_CALLS_PER_MINUTE,
             access_token_calls_per_minute: ACCESS_TOKEN_CALLS_PER_MINUTE,
+            access_key_calls_per_minute: ACCESS_KEY_CALLS_PER_MINUTE,
             trusted_proxies: Vec::new(),
             body_bytes_max: BODY_BYTES_MAX,
             v1_device_calls_per_minute: V1_DEVICE_CALLS_PER_MINUTE,
@@ -89,6 +109,7 @@ impl ServerConfig {
             pending_deadline: PENDING_DEADLINE,
             tunnel_lifetime: TUNNEL_LIFETIME_DEFAULT,
             tunnel_domain: TUNNEL_DOMAIN.to_owned(),
+            account_tags_max: ACCOUNT_TAGS_DEFAULT,
         }
     }
 }

@@ -67,6 +67,12 @@ pub enum OpError {
         /// The limit.
         bytes_max: usize,
     },
+    /// The account would have more tags than it may.
+    #[error("an account has at most {tags_max} tags")]
+    TagQuota {
+        /// How many it may have.
+        tags_max: u32,
+    },
     /// Too many calls.
     #[error("too many calls; try again in {} s", whole_seconds(*.0))]
     RateLimited(Duration),

@@ -1,10 +1,10 @@
 //! The server: HTTP faces, device links, the deployment engine.
 //!
 //! Each HTTP face is a folder that translates and nothing else: [`v1`], [`v2`],
-//! [`link`]. Behind the faces stands one set of operations that knows no HTTP:
+//! [`artifactory`], [`link`]. Behind the faces stands one set of operations that knows no HTTP:
 //! [`access`] (who may), [`fleet`] (devices, tags, apps, groups), [`deploy`]
 //! (flows, deployments, the engine), [`remote`] (tunnels, files that devices are asked for),
-//! [`telemetry`] (keepalives, the data monitor). Two faces that do
+//! [`artifacts`] (what updates come from), [`telemetry`] (keepalives, the data monitor). Two faces that do
 //! the same thing call the same operation.
 //!
 //! Reading order: [`router`] (everything that can be asked), [`server`] (what runs),
@@ -12,6 +12,8 @@
 
 pub mod access;
 pub mod app;
+pub mod artifactory;
+pub mod artifacts;
 pub mod config;
 pub mod deploy;
 pub mod error;
@@ -24,6 +26,7 @@ pub mod openapi;
 pub mod remote;
 pub mod router;
 pub mod server;
+pub mod tag_service;
 pub mod telemetry;
 pub mod v1;
 pub mod v2;

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::ErrorStyle;
 use crate::http::error::{in_style, no_such_path};
-use crate::{health, link, openapi, v1, v2};
+use crate::{artifactory, health, link, openapi, tag_service, v1, v2};
 
 /// API v1 of Connect.
 fn v1() -> OpenApiRouter<App> {
@@ -67,6 +67,9 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::deployment_devices::list))
         .routes(routes!(v2::deployment_devices::get))
         .routes(routes!(v2::deployments::abort))
+        .routes(routes!(v2::rollouts::pause))
+        .routes(routes!(v2::rollouts::resume))
+        .routes(routes!(v2::rollouts::retry_failed))
         .routes(routes!(v2::deployment_devices::abort))
         .routes(routes!(v2::fleets::list, v2::fleets::create))
         .routes(routes!(v2::fleets::get, v2::fleets::patch, v2::fleets::delete))
@@ -87,6 +90,17 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::filter_dry_run::run))
         .routes(routes!(v2::tags::list, v2::tags::create))
         .routes(routes!(v2::tags::get, v2::tags::patch, v2::tags::delete))
+        .routes(routes!(v2::tags::merge))
+        .routes(routes!(v2::tags::preview_deletion))
+}
+
+/// The BCE Tag Service.
+fn tag_service() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tag_service::tags::change, tag_service::tags::assign_or_query, tag_service::tags::list))
+        .routes(routes!(tag_service::tags::list_resources))
+        .routes(routes!(tag_service::tags::query))
+        .routes(routes!(tag_service::resources::bind, tag_service::resources::unbind))
 }
 
 /// What concerns the account as a whole: Muster's own calls.
@@ -98,14 +112,30 @@ fn account() -> OpenApiRouter<App> {
         .routes(routes!(v2::login::change_password))
         .routes(routes!(v2::tokens::list, v2::tokens::create))
         .routes(routes!(v2::tokens::get, v2::tokens::revoke))
+        .routes(routes!(v2::access_keys::list, v2::access_keys::create))
+        .routes(routes!(v2::access_keys::get, v2::access_keys::revoke))
         .routes(routes!(v2::users::list, v2::users::create))
         .routes(routes!(v2::users::get, v2::users::patch, v2::users::delete))
         .routes(routes!(v2::roles::list, v2::roles::create))
         .routes(routes!(v2::roles::get, v2::roles::patch, v2::roles::delete))
         .routes(routes!(v2::registries::list, v2::registries::create))
         .routes(routes!(v2::registries::get, v2::registries::patch, v2::registries::delete))
+        .routes(routes!(v2::repositories::list, v2::repositories::create))
+        .routes(routes!(v2::repositories::get, v2::repositories::delete))
         .routes(routes!(v2::audit_log::list))
         .routes(routes!(v2::audit_log::export))
+}
+
+/// Artifactory's API: artifacts, stored and fetched by its clients.
+fn artifactory() -> OpenApiRouter<App> {
+    use artifactory::{content, storage_info};
+    OpenApiRouter::new()
+        .routes(routes!(storage_info::repository))
+        .routes(routes!(storage_info::item))
+        .routes(routes!(storage_info::ping))
+        .routes(routes!(content::get, content::head, content::put, content::delete))
+        // Bounded by themselves, piece by piece.
+        .layer(DefaultBodyLimit::disable())
 }
 
 /// What devices speak to, and what watches the server.
@@ -120,26 +150,44 @@ fn rest() -> OpenApiRouter<App> {
         .routes(routes!(openapi::page::get_file))
 }
 
-/// Every route, without the layers that need a running server.
-fn routes() -> (OpenApiRouter<App>, OpenApiRouter<App>, OpenApiRouter<App>) {
-    (v1(), agent_api(), v2().merge(account()).merge(rest()))
+/// Every route, without the layers that need a running server: a router for each style of errors.
+fn routes() -> [(ErrorStyle, OpenApiRouter<App>); 5] {
+    [
+        (ErrorStyle::V1, v1()),
+        (ErrorStyle::AgentApi, agent_api()),
+        (ErrorStyle::TagService, tag_service()),
+        (ErrorStyle::Artifactory, artifactory()),
+        (ErrorStyle::V2, v2().merge(account()).merge(rest())),
+    ]
 }
 
 /// The OpenAPI document of every route.
 pub fn openapi_document() -> Value {
-    let (v1, agent_api, others) = routes();
-    openapi::document(v1.merge(agent_api).merge(others).into_openapi())
+    let all = routes().into_iter().map(|(_, routes)| routes).fold(OpenApiRouter::new(), OpenApiRouter::merge);
+    openapi::document(all.into_openapi())
 }
 
 /// The server's HTTP service.
 pub fn router(app: App) -> Router {
-    let (v1, agent_api, others) = routes();
-    let (v1, _) = v1.split_for_parts();
-    let (agent_api, _) = agent_api.split_for_parts();
-    let (others, _) = others.split_for_parts();
-    // What no route has must be refused in the style of API v1 below `/v1` as well.
-    let v1 = v1.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path));
-    let others = others.fallback(no_such_path);
-    let v1 = in_style(v1, &app, ErrorStyle::V1).merge(in_style(agent_api, &app, ErrorStyle::AgentApi));
-    v1.merge(in_style(others, &app, ErrorStyle::V2)).with_state(app)
+    let styled = routes().map(|(style, routes)| {
+        let (router, _) = routes.split_for_parts();
+        in_style(with_fallbacks(router, style), &app, style)
+    });
+    styled.into_iter().fold(Router::new(), Router::merge).with_state(app)
+}
+
+/// What no route has is refused in the style of the face that it would be a part of.
+fn with_fallbacks(router: Router<App>, style: ErrorStyle) -> Router<App> {
+    match style {
+        ErrorStyle::V1 => router.route("/v1/", any(no_such_path)).route("/v1/{*path}", any(no_such_path)),
+        ErrorStyle::TagService => ["/v1/tag/", "/v1/tag/{*path}", "/v1/resource/", "/v1/resource/{*path}"]
+            .into_iter()
+            .fold(router, |router, path| router.route(path, any(tag_service::no_such_path))),
+        ErrorStyle::AgentApi => router,
+        ErrorStyle::Artifactory => {
+            let places = ["/artifactory", "/artifactory/", "/artifactory/{repository}", "/artifactory/{repository}/"];
+            places.into_iter().fold(router, |router, place| router.route(place, any(no_such_path)))
+        }
+        ErrorStyle::V2 => router.fallback(no_such_path),
+    }
 }

@@ -20,6 +20,8 @@ use crate::access::rate::CallLimit;
 use crate::access::refusals::AUDITED_REFUSALS_PER_MINUTE;
 use crate::access::vault::Vault;
 use crate::app::{App, Parts};
+use crate::artifacts::collection;
+use crate::artifacts::objects::Objects;
 use crate::config::ServerConfig;
 use crate::deploy::engine;
 use crate::deploy::reports::ReportSink;
@@ -57,6 +59,7 @@ impl Server {
         let store = open_store(&config, clock, store_rng).await?;
         let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
         let files = FileStore::open(&config.data).context("cannot write the folder of device files")?;
+        let objects = Objects::in_folder(&config.artifact_folder).context("cannot write the folder of artifacts")?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
@@ -68,6 +71,7 @@ impl Server {
             keepalives: KeepaliveBuffer::default(),
             address_calls: CallLimit::per_minute("address", config.address_calls_per_minute),
             token_calls: CallLimit::per_minute("access-token", config.access_token_calls_per_minute),
+            access_key_calls: CallLimit::per_minute("access-key", config.access_key_calls_per_minute),
             device_calls: CallLimit::per_minute("device-token", config.v1_device_calls_per_minute),
             agent_calls: CallLimit::per_minute("device-token", config.agent_api_calls_per_minute),
             log_file_calls: CallLimit::per_minute("log-files", config.log_file_calls_per_minute),
@@ -76,6 +80,8 @@ impl Server {
             login_names: CallLimit::per_minute("login-name", config.login_attempts_per_minute),
             audited_refusals: CallLimit::per_minute("audited-refusals", AUDITED_REFUSALS_PER_MINUTE),
             files,
+            objects,
+            address,
             passwords: Passwords::default(),
             vault,
             server_id: format!("s-{:016x}", rng.random::<u64>()),
@@ -87,6 +93,7 @@ impl Server {
         tasks.spawn(stop.clone().run_until_cancelled_owned(engine::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(telemetry::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(device_files::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(collection::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         let http = tokio::spawn(listener::serve(listener, crate::router::router(app.clone()), stop.clone()));
         Ok(Self { address, app, stop, tasks, http, _lock: lock })

@@ -91,6 +91,18 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(query.count(&self.conn).await? > 0)
     }
 
+    /// The fleets in which a user has a role with that permission.
+    pub async fn fleets_with(&self, user_id: RowId, permission: Permission) -> Result<Vec<RowId>> {
+        let query = user_roles::Entity::find()
+            .select_only()
+            .column(user_roles::Column::FleetId)
+            .distinct()
+            .join(JoinType::InnerJoin, role_to_permissions())
+            .filter(user_roles::Column::UserId.eq(user_id))
+            .filter(role_permissions::Column::Permission.eq(permission.as_str()));
+        Ok(query.into_tuple().all(&self.conn).await?)
+    }
+
     /// The role of an account with that name.
     pub async fn find_role(&self, account_id: RowId, name: &str) -> Result<Option<RowId>> {
         let query = roles::Entity::find()

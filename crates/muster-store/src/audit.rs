@@ -22,7 +22,8 @@ pub struct NewAuditEvent {
     pub account_id: RowId,
     /// The fleet that was acted on.
     pub fleet_id: Option<RowId>,
-    /// Who acted: `user:NAME`, `device:UUID`, `pairing-token`, `anonymous`; `server` for the clock.
+    /// Who acted: `user:NAME`, `device:UUID`, `pairing-token`, `anonymous`; `muster-admin` for
+    /// that command, `server` for the clock.
     pub actor: String,
     /// What was done.
     pub action: Operation,

@@ -5,14 +5,15 @@ use std::time::Duration;
 use muster_core::clock::Timestamp;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::{DeploymentUuid, RowId};
-use muster_core::target::{Target, TargetStatus, without_agent};
-use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Query, SelectStatement};
+use muster_core::target::{Deadlines, Target, TargetStatus, without_agent};
+use sea_orm::sea_query::{CaseStatement, Condition, Expr, ExprTrait, InsertStatement, Query, SelectStatement};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::{Db, Result, Tx};
 use crate::entities::{deployments, devices, targets};
 use crate::error::StoreError;
 use crate::filter::{Matching, SetForm, column};
+use crate::rollouts::NewRollout;
 
 /// A deployment.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,10 +68,10 @@ pub struct NewDeployment {
     pub app: Option<(RowId, String)>,
     /// What the flow's inputs stand for.
     pub inputs: InputValues,
-    /// From a device's acceptance to its last report.
-    pub run_deadline: Duration,
-    /// How long a device may stay pending.
-    pub pending_deadline: Duration,
+    /// When its targets end by themselves.
+    pub deadlines: Deadlines,
+    /// How it goes over its devices; `None` for all of them at once.
+    pub rollout: Option<NewRollout>,
     /// Who makes it.
     pub created_by: String,
 }
@@ -158,24 +159,29 @@ impl Tx {
             app_version: app_version.unwrap_or_default(),
             deleted_app: String::new(),
             inputs,
-            run_deadline_ms: i64::try_from(new.run_deadline.as_millis()).unwrap_or(i64::MAX),
+            run_deadline_ms: millis(new.deadlines.run),
             created_by: new.created_by.clone(),
             created_at: self.now().as_millis(),
+            pending_deadline_ms: millis(new.deadlines.pending),
+            abort_deadline_ms: millis(new.deadlines.abort),
         };
         deployments::Entity::insert(deployments::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         let target_count = if matching.asks_for_newest() {
-            self.insert_then_retire(id, new.pending_deadline, matching).await?
+            self.insert_then_retire(id, new, matching).await?
         } else {
             self.retire_latest(matching.ids()).await?;
-            self.insert_targets(id, new.pending_deadline, matching, true).await?
+            self.insert_targets(id, new, matching, true).await?
         };
+        if let Some(rollout) = &new.rollout {
+            self.insert_rollout(id, rollout, matching, target_count).await?;
+        }
         Ok(CreatedDeployment { uuid, target_count })
     }
 
     /// For a filter that asks for the newest target: it must be asked before the new
     /// ones become that. The price is that every new row is written twice.
-    async fn insert_then_retire(&self, deployment_id: RowId, pending: Duration, matching: &Matching) -> Result<u64> {
-        let target_count = self.insert_targets(deployment_id, pending, matching, false).await?;
+    async fn insert_then_retire(&self, deployment_id: RowId, new: &NewDeployment, matching: &Matching) -> Result<u64> {
+        let target_count = self.insert_targets(deployment_id, new, matching, false).await?;
         let its_devices = Query::select()
             .column(targets::Column::DeviceId)
             .from(targets::Entity)
@@ -191,7 +197,7 @@ impl Tx {
     }
 
     /// Whatever was the newest target of these devices no longer is.
-    async fn retire_latest(&self, device_ids: SelectStatement) -> Result<()> {
+    pub(crate) async fn retire_latest(&self, device_ids: SelectStatement) -> Result<()> {
         targets::Entity::update_many()
             .col_expr(targets::Column::IsLatest, Expr::value(false))
             .filter(Expr::col(targets::Column::IsLatest))
@@ -204,42 +210,82 @@ impl Tx {
     async fn insert_targets(
         &self,
         deployment_id: RowId,
-        pending: Duration,
+        new: &NewDeployment,
         matching: &Matching,
         is_latest: bool,
     ) -> Result<u64> {
-        use targets::Column as T;
-        let first = Target::pending(self.now(), pending);
-        let (never, now) = (Timestamp::NEVER.as_millis(), self.now().as_millis());
-        let (failed, reason) = without_agent();
-        let row: [(T, Expr); 15] = [
-            (T::DeploymentId, Expr::value(deployment_id)),
-            (T::DeviceId, column(devices::Column::Id)),
-            (T::Attempt, Expr::value(1)),
-            (T::Status, by_agent(TargetStatus::Pending.code(), failed.code())),
-            (T::ReasonCode, by_agent("", &*reason.code)),
-            (T::Reason, by_agent("", &*reason.text)),
-            (T::DispatchedEpoch, Expr::value(0_i64)),
-            (T::AbortEpoch, Expr::value(0_i64)),
-            (T::ReportedSeq, Expr::value(0_i64)),
-            (T::IsAbortRequested, Expr::value(false)),
-            (T::IsLatest, Expr::value(is_latest)),
-            (T::CreatedAt, Expr::value(now)),
-            (T::StartedAt, Expr::value(never)),
-            (T::FinishedAt, by_agent(never, now)),
-            (T::DeadlineAt, Expr::value(first.deadline_at.as_millis())),
-        ];
-        let (columns, values): (Vec<T>, Vec<Expr>) = row.into_iter().unzip();
-        let matched =
-            Query::select().exprs(values).from(devices::Entity).cond_where(matching.condition(SetForm::In)).take();
-        let insert = Query::insert()
+        let last_wave = new.rollout.as_ref().map_or(0, |rollout| rollout.waves.len());
+        let wave = i32::try_from(last_wave).unwrap_or(i32::MAX);
+        let is_released = new.rollout.is_none();
+        let row = targets_in(deployment_id, new.deadlines.pending, self.now(), wave, is_released, is_latest);
+        let insert = row.insert(matching.condition(SetForm::In))?;
+        Ok(self.conn.execute(&insert).await?.rows_affected())
+    }
+}
+
+/// A target for each of many devices.
+pub(crate) struct TargetRows(Vec<(targets::Column, Expr)>);
+
+/// New targets of a deployment.
+pub(crate) fn targets_in(
+    deployment_id: RowId,
+    pending: Duration,
+    now: Timestamp,
+    wave: i32,
+    is_released: bool,
+    is_latest: bool,
+) -> TargetRows {
+    use targets::Column as T;
+    let first = Target::pending(now, pending);
+    let never = Timestamp::NEVER.as_millis();
+    let (failed, reason) = without_agent();
+    TargetRows(vec![
+        (T::DeploymentId, Expr::value(deployment_id)),
+        (T::DeviceId, column(devices::Column::Id)),
+        (T::Attempt, Expr::value(1)),
+        (T::Status, by_agent(TargetStatus::Pending.code(), failed.code())),
+        (T::ReasonCode, by_agent("", &*reason.code)),
+        (T::Reason, by_agent("", &*reason.text)),
+        (T::DispatchedEpoch, Expr::value(0_i64)),
+        (T::AbortEpoch, Expr::value(0_i64)),
+        (T::ReportedSeq, Expr::value(0_i64)),
+        (T::IsAbortRequested, Expr::value(false)),
+        (T::IsLatest, Expr::value(is_latest)),
+        (T::CreatedAt, Expr::value(now.as_millis())),
+        (T::StartedAt, Expr::value(never)),
+        (T::FinishedAt, by_agent(never, now.as_millis())),
+        (T::DeadlineAt, Expr::value(first.deadline_at.as_millis())),
+        (T::PendingUntilAt, Expr::value(first.pending_until_at.as_millis())),
+        (T::AskAgainAt, Expr::value(first.ask_again_at.as_millis())),
+        (T::Wave, Expr::value(wave)),
+        (T::IsReleased, Expr::value(is_released)),
+    ])
+}
+
+impl TargetRows {
+    /// The statement that makes them, for the devices of that condition.
+    pub(crate) fn insert(self, which: Condition) -> Result<InsertStatement> {
+        let (columns, values): (Vec<_>, Vec<_>) = self.0.into_iter().unzip();
+        let matched = Query::select().exprs(values).from(devices::Entity).cond_where(which).take();
+        let mut insert = Query::insert();
+        insert
             .into_table(targets::Entity)
             .columns(columns)
             .select_from(matched)
-            .map_err(|error| StoreError::Corrupt { table: "targets", problem: error.to_string() })?
-            .take();
-        Ok(self.conn.execute(&insert).await?.rows_affected())
+            .map_err(|error| StoreError::Corrupt { table: "targets", problem: error.to_string() })?;
+        Ok(insert)
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The deadlines of a row.
+pub(crate) fn deadlines(pending_ms: i64, run_ms: i64, abort_ms: i64) -> Deadlines {
+    let [pending, run, abort] =
+        [pending_ms, run_ms, abort_ms].map(|millis| Duration::from_millis(millis.try_into().unwrap_or(0)));
+    Deadlines { pending, run, abort }
 }
 
 /// One value for devices that can run flows, another for those that cannot.

@@ -129,6 +129,8 @@ pub struct DeviceFacts {
     pub ip_addresses: Vec<String>,
     /// Hardware addresses.
     pub mac_addresses: Vec<String>,
+    /// Its time zone, by its IANA name; empty where it does not tell.
+    pub time_zone: String,
 }
 
 /// What a server needs of a device to open its link.
@@ -362,6 +364,7 @@ impl Tx {
             has_agent: new.access == DeviceAccess::Agent,
             capabilities: json(&[]),
             told_heartbeat_ms: millis(told),
+            time_zone: fact(&new.facts.time_zone),
         };
         let presence = device_presence::Model {
             device_id: row.id,
@@ -390,6 +393,7 @@ impl Tx {
             arch: Set(fact(&facts.arch)),
             ip_addresses: Set(json(&facts.ip_addresses)),
             mac_addresses: Set(json(&facts.mac_addresses)),
+            time_zone: Set(fact(&facts.time_zone)),
             ..Default::default()
         };
         self.update_device(device_id, change).await
@@ -417,9 +421,14 @@ impl Tx {
     /// that read what the device has and replace it, neither sees the rows that the other
     /// one adds: only where both write one row does PostgreSQL notice, and the later is repeated.
     pub(crate) async fn claim_device(&self, device_id: RowId) -> Result<()> {
+        self.claim_devices(&[device_id]).await
+    }
+
+    /// The same for several devices: at most a thousand, in one statement.
+    pub async fn claim_devices(&self, device_ids: &[RowId]) -> Result<()> {
         devices::Entity::update_many()
             .col_expr(devices::Column::AccountId, Expr::col(devices::Column::AccountId))
-            .filter(devices::Column::Id.eq(device_id))
+            .filter(devices::Column::Id.is_in(device_ids.iter().copied()))
             .exec(&self.conn)
             .await?;
         Ok(())

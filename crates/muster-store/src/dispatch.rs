@@ -8,6 +8,7 @@ use muster_core::clock::Timestamp;
 use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::RowId;
+use muster_core::window;
 use sea_orm::sea_query::{
     Alias, CaseStatement, Condition, Expr, ExprTrait, IntoIden, IntoValueTuple, Order, Query, SelectStatement,
     TableRef, UpdateStatement,
@@ -15,9 +16,11 @@ use sea_orm::sea_query::{
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult};
 
 use crate::db::{Db, Result, Tx};
-use crate::entities::{deployments, device_presence, devices, targets};
+use crate::entities::{deployments, device_presence, devices, fleets, targets};
 use crate::error::StoreError;
 use crate::filter::{Matching, SetForm};
+use crate::fleets::windows_of;
+use crate::page::subquery;
 use crate::targets::is_open;
 
 /// Something that must be sent to a device.
@@ -40,6 +43,10 @@ pub struct Due {
 pub struct DeploymentOrder {
     /// The deployment.
     pub uuid: String,
+    /// The account whose it is.
+    pub account_id: RowId,
+    /// The fleet that it is for.
+    pub fleet_id: RowId,
     /// What to do.
     pub flow: Flow,
     /// What its inputs stand for.
@@ -59,6 +66,14 @@ pub struct Standing {
     pub is_behind_another: bool,
     /// A person asked for the abort.
     pub is_abort_requested: bool,
+    /// Its rollout has not let it go yet.
+    pub is_held: bool,
+    /// The device said not now, and is not asked again yet.
+    pub is_put_off: bool,
+    /// No update window of the device's fleet is open where the device is.
+    pub is_outside_window: bool,
+    /// Which wave of the rollout it is in, from 0.
+    pub wave: u32,
 }
 
 #[derive(FromQueryResult)]
@@ -67,6 +82,7 @@ struct ProspectRow {
     linked: i32,
     held: i32,
     behind: i32,
+    outside: i32,
     matching: i64,
 }
 
@@ -78,6 +94,12 @@ struct StandingRow {
     link_server: String,
     online_until_at: i64,
     older_open: i64,
+    newer_started: i64,
+    is_released: bool,
+    ask_again_at: i64,
+    wave: i32,
+    update_windows: String,
+    time_zone: String,
 }
 
 impl<C: ConnectionTrait> Db<C> {
@@ -92,16 +114,22 @@ impl<C: ConnectionTrait> Db<C> {
             is_linked: !row.link_server.is_empty() && row.online_until_at > self.now().as_millis(),
             is_sent: row.dispatched_epoch > 0,
             is_update_trigger_set: row.is_update_trigger_set,
-            is_behind_another: row.older_open > 0,
+            is_behind_another: row.older_open > 0 || row.newer_started > 0,
             is_abort_requested: row.is_abort_requested,
+            is_held: !row.is_released,
+            is_put_off: row.ask_again_at > self.now().as_millis(),
+            is_outside_window: !window::is_open(&windows_of(&row.update_windows), &row.time_zone, self.now()),
+            wave: row.wave.try_into().unwrap_or(0),
         }))
     }
 
     /// How the matching devices would stand as targets of a deployment that is made now,
-    /// with how many stand so: one statement, and at most sixteen rows. `None` for those
+    /// with how many stand so: a fixed number of statements, and few rows. `None` for those
     /// that no agent runs on, whose targets fail at once.
     pub async fn prospects(&self, matching: &Matching) -> Result<Vec<(Option<Standing>, u64)>> {
-        let rows = self.conn.query_all(&select_prospects(matching, self.now())).await?;
+        let of_devices = Query::select().from(devices::Entity).cond_where(matching.condition(SetForm::In)).take();
+        let gate = Gate { now: self.now(), closed: self.closed_zones(&of_devices).await? };
+        let rows = self.conn.query_all(&select_prospects(matching, &gate)).await?;
         let prospect = |row| {
             let row = ProspectRow::from_query_result(row, "")?;
             let standing = Standing {
@@ -110,6 +138,10 @@ impl<C: ConnectionTrait> Db<C> {
                 is_update_trigger_set: row.held > 0,
                 is_behind_another: row.behind > 0,
                 is_abort_requested: false,
+                is_held: false,
+                is_put_off: false,
+                is_outside_window: row.outside > 0,
+                wave: 0,
             };
             let standing = Some(standing).filter(|_| row.runs_flows > 0);
             Ok((standing, row.matching.try_into().unwrap_or(0)))
@@ -120,7 +152,8 @@ impl<C: ConnectionTrait> Db<C> {
     /// What is due over the links of `server`, at most `limit`: to the given
     /// devices, or to any.
     pub async fn due(&self, server: &str, device_ids: Option<&[RowId]>, limit: u64) -> Result<Vec<Due>> {
-        let query = select_due(server, device_ids, limit);
+        let closed = self.closed_zones(&from_targets().and_where(is_waiting(server, device_ids)).take()).await?;
+        let query = select_due(server, &Gate { now: self.now(), closed }, device_ids, limit);
         let rows = self.conn.query_all(&query).await?;
         Ok(rows.iter().map(|row| Due::from_query_result(row, "")).collect::<Result<_, _>>()?)
     }
@@ -131,7 +164,10 @@ impl<C: ConnectionTrait> Db<C> {
         let row = deployments::Entity::find_by_id(deployment_id).one(&self.conn).await?;
         let row = row.ok_or_else(|| corrupt(format!("{deployment_id} is missing")))?;
         let inputs = serde_json::from_str(&row.inputs).map_err(|error| corrupt(error.to_string()))?;
-        Ok(DeploymentOrder { uuid: row.uuid, flow: self.flow(row.flow_id).await?.flow, inputs })
+        let fleet = fleets::Entity::find_by_id(row.fleet_id).one(&self.conn).await?;
+        let fleet = fleet.ok_or_else(|| corrupt(format!("{deployment_id} has no fleet")))?;
+        let flow = self.flow(row.flow_id).await?.flow;
+        Ok(DeploymentOrder { uuid: row.uuid, account_id: fleet.account_id, fleet_id: fleet.id, flow, inputs })
     }
 }
 
@@ -147,21 +183,33 @@ fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
     use device_presence::Column as P;
     use targets::Column as T;
     let older_open = older_open(Expr::cust("COUNT(*)"));
+    let newer_started = newer_started(Expr::cust("COUNT(*)"));
     from_targets()
-        .columns([T::DispatchedEpoch, T::IsAbortRequested].map(|column| (targets::Entity, column)))
-        .column((devices::Entity, devices::Column::IsUpdateTriggerSet))
+        .columns(
+            [T::DispatchedEpoch, T::IsAbortRequested, T::IsReleased, T::AskAgainAt, T::Wave]
+                .map(|column| (targets::Entity, column)),
+        )
+        .columns(
+            [devices::Column::IsUpdateTriggerSet, devices::Column::TimeZone].map(|column| (devices::Entity, column)),
+        )
+        .column((fleets::Entity, fleets::Column::UpdateWindows))
+        .inner_join(
+            fleets::Entity,
+            Expr::col((fleets::Entity, fleets::Column::Id)).equals((devices::Entity, devices::Column::FleetId)),
+        )
         .columns([P::LinkServer, P::OnlineUntilAt].map(|column| (device_presence::Entity, column)))
-        .expr_as(Expr::SubQuery(None, Box::new(older_open.into())), "older_open")
+        .expr_as(subquery(older_open), "older_open")
+        .expr_as(subquery(newer_started), "newer_started")
         .and_where(of(T::DeploymentId).eq(deployment_id))
         .and_where(of(T::DeviceId).eq(device_id))
         .take()
 }
 
-fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
+fn select_prospects(matching: &Matching, gate: &Gate) -> SelectStatement {
     use device_presence::Column as P;
     let presence = |column: P| Expr::col((device_presence::Entity, column));
     let id = (devices::Entity, devices::Column::Id);
-    let linked = presence(P::LinkServer).ne("").and(presence(P::OnlineUntilAt).gt(now.as_millis()));
+    let linked = presence(P::LinkServer).ne("").and(presence(P::OnlineUntilAt).gt(gate.now.as_millis()));
     let open = Query::select()
         .expr(Expr::value(1))
         .from(targets::Entity)
@@ -169,21 +217,26 @@ fn select_prospects(matching: &Matching, now: Timestamp) -> SelectStatement {
         .and_where(is_open())
         .take();
     let flag = |is_so: Expr| CaseStatement::new().case(is_so, 1).finally(0);
+    let outside: Expr = match gate.closed.is_empty() {
+        true => Expr::cust("0"),
+        false => CaseStatement::new().case(gate.is_open(), 0).finally(1).into(),
+    };
     Query::select()
         .expr_as(flag(Expr::col((devices::Entity, devices::Column::HasAgent))), "runs_flows")
         .expr_as(flag(linked), "linked")
         .expr_as(flag(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet))), "held")
         .expr_as(flag(Expr::exists(open)), "behind")
+        .expr_as(outside, "outside")
         .expr_as(Expr::cust("COUNT(*)"), "matching")
         .from(devices::Entity)
         .inner_join(device_presence::Entity, presence(P::DeviceId).equals(id))
         .cond_where(matching.condition(SetForm::In))
-        .group_by_columns(["runs_flows", "linked", "held", "behind"].map(Alias::new))
+        .group_by_columns(["runs_flows", "linked", "held", "behind", "outside"].map(Alias::new))
         .take()
 }
 
 /// Targets with their devices and the devices' links.
-fn from_targets() -> SelectStatement {
+pub(crate) fn from_targets() -> SelectStatement {
     use targets::Column as T;
     Query::select()
         .from(targets::Entity)
@@ -199,13 +252,13 @@ fn from_targets() -> SelectStatement {
         .take()
 }
 
-fn select_due(server: &str, device_ids: Option<&[RowId]>, limit: u64) -> SelectStatement {
+fn select_due(server: &str, gate: &Gate, device_ids: Option<&[RowId]>, limit: u64) -> SelectStatement {
     use targets::Column as T;
     let presence = |column: device_presence::Column| (device_presence::Entity, column);
     let to_run = Condition::all()
         .add(of(T::IsAbortRequested).eq(false))
         .add(of(T::DispatchedEpoch).lt(epoch()))
-        .add(Condition::any().add(has_started()).add(may_start()));
+        .add(Condition::any().add(has_started()).add(could_start(gate).add(of(T::IsReleased))));
     let to_abort = Condition::all().add(of(T::IsAbortRequested)).add(of(T::AbortEpoch).lt(epoch()));
     let mut query = from_targets()
         .columns(
@@ -213,7 +266,7 @@ fn select_due(server: &str, device_ids: Option<&[RowId]>, limit: u64) -> SelectS
         )
         .column(presence(device_presence::Column::LinkEpoch))
         .and_where(is_open())
-        .and_where(Expr::col(presence(device_presence::Column::LinkServer)).eq(server))
+        .and_where(is_linked_to(server))
         .cond_where(Condition::any().add(to_run).add(to_abort))
         .order_by((targets::Entity, T::DeploymentId), Order::Asc)
         .limit(limit)
@@ -229,12 +282,80 @@ fn has_started() -> Expr {
     of(targets::Column::DispatchedEpoch).gt(0)
 }
 
-/// The device takes updates, and none of its older targets is open: one at a
-/// time, in the order of their making.
-fn may_start() -> Condition {
-    Condition::all()
-        .add(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet)).eq(false))
+/// What decides, beside a device's rows, whether it may begin.
+pub(crate) struct Gate {
+    pub(crate) now: Timestamp,
+    pub(crate) closed: ClosedZones,
+}
+
+/// The fleets with update windows, each with the time zones in which none is open.
+pub(crate) type ClosedZones = Vec<(RowId, Vec<String>)>;
+
+impl Gate {
+    /// The device's fleet has no update windows, or one is open where the device is.
+    fn is_open(&self) -> Condition {
+        let device = |column: devices::Column| Expr::col((devices::Entity, column));
+        let closed = self.closed.iter().fold(Condition::any(), |closed, (fleet_id, zones)| {
+            let there = device(devices::Column::TimeZone).is_in(zones.iter().map(String::as_str));
+            closed.add(device(devices::Column::FleetId).eq(*fleet_id).and(there))
+        });
+        if self.closed.is_empty() { Condition::all() } else { closed.not() }
+    }
+}
+
+/// Targets that have not begun, over the links of that server.
+fn is_waiting(server: &str, device_ids: Option<&[RowId]>) -> Expr {
+    let waiting = is_open().and(of(targets::Column::DispatchedEpoch).eq(0)).and(is_linked_to(server));
+    match device_ids {
+        Some(device_ids) => waiting.and(of(targets::Column::DeviceId).is_in(device_ids.iter().copied())),
+        None => waiting,
+    }
+}
+
+impl<C: ConnectionTrait> Db<C> {
+    /// Where, among the devices of these targets, no update window is open. Nothing is
+    /// asked of the devices while no fleet has windows.
+    pub(crate) async fn closed_zones(&self, of_targets: &SelectStatement) -> Result<ClosedZones> {
+        let fleets = self.fleets_with_windows().await?;
+        if fleets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let zones = of_targets
+            .clone()
+            .distinct()
+            .columns([devices::Column::FleetId, devices::Column::TimeZone].map(|column| (devices::Entity, column)))
+            .and_where(Expr::col((devices::Entity, devices::Column::FleetId)).is_in(fleets.iter().map(|(id, _)| *id)))
+            .take();
+        let mut closed: ClosedZones = Vec::new();
+        for row in self.conn.query_all(&zones).await? {
+            let (fleet_id, zone): (RowId, String) = (row.try_get("", "fleet_id")?, row.try_get("", "time_zone")?);
+            let windows = fleets.iter().find(|(id, _)| *id == fleet_id).map_or(&[][..], |(_, windows)| windows);
+            if window::is_open(windows, &zone, self.now()) {
+                continue;
+            }
+            match closed.iter_mut().find(|(id, _)| *id == fleet_id) {
+                Some((_, zones)) => zones.push(zone),
+                None => closed.push((fleet_id, vec![zone])),
+            }
+        }
+        Ok(closed)
+    }
+}
+
+/// The device's link is held by that server.
+pub(crate) fn is_linked_to(server: &str) -> Expr {
+    Expr::col((device_presence::Entity, device_presence::Column::LinkServer)).eq(server)
+}
+
+/// The device takes updates, it has not said not now, and no other of its targets is
+/// in the way: one at a time, in the order of their making. One that is tried again may
+/// be older than one that has begun.
+pub(crate) fn could_start(gate: &Gate) -> Condition {
+    let open = Condition::all().add(gate.is_open());
+    open.add(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet)).eq(false))
+        .add(of(targets::Column::AskAgainAt).lte(gate.now.as_millis()))
         .add(Expr::exists(older_open(Expr::value(1))).not())
+        .add(Expr::exists(newer_started(Expr::value(1))).not())
 }
 
 /// The open targets of the device from older deployments.
@@ -247,6 +368,20 @@ fn older_open(what: Expr) -> SelectStatement {
         .and_where(Expr::col((older.clone(), T::DeviceId)).equals((targets::Entity, T::DeviceId)))
         .and_where(Expr::cust(r#""older"."status" < 2"#))
         .and_where(Expr::col((older, T::DeploymentId)).lt(of(T::DeploymentId)))
+        .take()
+}
+
+/// The targets of the device from newer deployments that it has been told of and not ended.
+fn newer_started(what: Expr) -> SelectStatement {
+    use targets::Column as T;
+    let newer = Alias::new("newer");
+    Query::select()
+        .expr(what)
+        .from_as(targets::Entity, newer.clone())
+        .and_where(Expr::col((newer.clone(), T::DeviceId)).equals((targets::Entity, T::DeviceId)))
+        .and_where(Expr::cust(r#""newer"."status" < 2"#))
+        .and_where(Expr::col((newer.clone(), T::DeploymentId)).gt(of(T::DeploymentId)))
+        .and_where(Expr::col((newer, T::DispatchedEpoch)).gt(0))
         .take()
 }
 

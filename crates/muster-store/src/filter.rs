@@ -18,28 +18,33 @@ use muster_core::names::{DeviceName, TagName};
 use muster_core::target::TargetStatus;
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Result};
 use crate::entities::{device_apps, device_presence, device_tags, devices, groups, targets};
+use crate::error::StoreError;
 use crate::fleets::Fleet;
 
 /// A device filter whose names have been looked up: row ids, of one fleet or of several.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matching {
     fleet_ids: Vec<RowId>,
     group_ids: Vec<RowId>,
     conditions: Vec<Resolved>,
+    #[serde(skip)]
     behind: Option<RowId>,
+    /// By which moment it is asked who is online.
+    #[serde(skip)]
     now: Timestamp,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Resolved {
     not: bool,
     rule: ResolvedRule,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum ResolvedRule {
     Device(RowId),
     Name(String),
@@ -184,6 +189,21 @@ impl Matching {
         self
     }
 
+    /// The same devices, asked for at that moment.
+    pub(crate) fn at(&self, now: Timestamp) -> Self {
+        Self { now, ..self.clone() }
+    }
+
+    /// How it is stored: with rows and not with names, which may change.
+    pub(crate) fn to_stored(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| not_stored(&error))
+    }
+
+    /// What [`Matching::to_stored`] made.
+    pub(crate) fn stored(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| not_stored(&error))
+    }
+
     /// Narrows to devices behind that row.
     #[must_use]
     pub(crate) fn behind(mut self, after: Option<RowId>) -> Self {
@@ -275,6 +295,10 @@ impl Matching {
         let until = Expr::col((device_presence::Entity, device_presence::Column::OnlineUntilAt));
         select(device_presence::Entity, presence_device()).and_where(until.gt(self.now.as_millis())).take()
     }
+}
+
+fn not_stored(error: &serde_json::Error) -> StoreError {
+    StoreError::Corrupt { table: "rollouts", problem: error.to_string() }
 }
 
 /// Devices whose newest target stands so. The bare `is_latest` lets the engines use the partial index.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
+use muster_core::deadlines::WireDeadlines;
 use muster_core::ids::RowId;
 use muster_core::limits::HEARTBEAT_DEFAULT;
 use muster_core::names::{FleetName, GroupName, ProjectKey};
+use muster_core::window::{self, UpdateWindow, WireUpdateWindow};
 use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait, Func, Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait,
@@ -31,6 +33,25 @@ pub struct Fleet {
     pub name: String,
     /// Time between two keepalives of its devices.
     pub heartbeat: Duration,
+    /// When its deployments' targets end by themselves, where the fleet says so.
+    pub deadlines: WireDeadlines,
+    /// When its devices may begin an update; at any time where there are none.
+    pub update_windows: Vec<WireUpdateWindow>,
+}
+
+/// The windows of a row. One that cannot be read limits nothing.
+pub(crate) fn windows_of(stored: &str) -> Vec<UpdateWindow> {
+    window::checked(&wire_windows(stored)).unwrap_or_default()
+}
+
+fn wire_windows(stored: &str) -> Vec<WireUpdateWindow> {
+    serde_json::from_str(stored).unwrap_or_default()
+}
+
+/// What three columns say of the fleet's deadlines: 0 for nothing.
+fn fleet_deadlines([pending, run, abort]: [i64; 3]) -> WireDeadlines {
+    let minutes = |millis: i64| u64::try_from(millis / 60_000).ok().filter(|minutes| *minutes > 0);
+    WireDeadlines { pending_minutes: minutes(pending), run_minutes: minutes(run), abort_minutes: minutes(abort) }
 }
 
 impl From<fleets::Model> for Fleet {
@@ -41,6 +62,8 @@ impl From<fleets::Model> for Fleet {
             project_key: row.project_key,
             name: row.name,
             heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
+            deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
+            update_windows: wire_windows(&row.update_windows),
         }
     }
 }
@@ -65,6 +88,10 @@ pub struct FleetChange {
     pub name: Option<FleetName>,
     /// A new time between two keepalives of its devices.
     pub heartbeat: Option<Duration>,
+    /// All of its deadlines; what they leave out is the server's to say again.
+    pub deadlines: Option<WireDeadlines>,
+    /// All of its update windows.
+    pub update_windows: Option<Vec<WireUpdateWindow>>,
 }
 
 #[derive(FromQueryResult)]
@@ -74,6 +101,10 @@ struct ViewRow {
     project_key: String,
     name: String,
     heartbeat_ms: i64,
+    pending_deadline_ms: i64,
+    run_deadline_ms: i64,
+    abort_deadline_ms: i64,
+    update_windows: String,
     created_at: i64,
     device_count: i64,
     group_count: i64,
@@ -88,6 +119,8 @@ impl From<ViewRow> for FleetView {
                 project_key: row.project_key,
                 name: row.name,
                 heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
+                deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
+                update_windows: wire_windows(&row.update_windows),
             },
             created_at: Timestamp::from_millis(row.created_at),
             device_count: row.device_count.try_into().unwrap_or(0),
@@ -103,6 +136,7 @@ fn select_views() -> SelectStatement {
     let groups = count(groups::Entity, Expr::col((groups::Entity, groups::Column::FleetId)).equals(of(F::Id)));
     Query::select()
         .columns([F::Id, F::AccountId, F::ProjectKey, F::Name, F::HeartbeatMs, F::CreatedAt].map(of))
+        .columns([F::PendingDeadlineMs, F::RunDeadlineMs, F::AbortDeadlineMs, F::UpdateWindows].map(of))
         .expr_as(devices, "device_count")
         .expr_as(groups, "group_count")
         .from(fleets::Entity)
@@ -140,7 +174,22 @@ pub(crate) fn device_is_seen_by(user: &User, device_id: Expr) -> Expr {
     Expr::exists(seen)
 }
 
+/// In the words of the partial index.
+fn has_windows() -> Expr {
+    Expr::cust(r#""fleets"."update_windows" <> '[]'"#)
+}
+
+fn json(windows: &[WireUpdateWindow]) -> String {
+    serde_json::to_string(windows).unwrap_or_else(|_| "[]".to_owned())
+}
+
 impl<C: ConnectionTrait> Db<C> {
+    /// Every fleet that has update windows, with those.
+    pub(crate) async fn fleets_with_windows(&self) -> Result<Vec<(RowId, Vec<UpdateWindow>)>> {
+        let rows = fleets::Entity::find().filter(has_windows()).all(&self.conn).await?;
+        Ok(rows.into_iter().map(|row| (row.id, windows_of(&row.update_windows))).collect())
+    }
+
     /// The fleet with that key.
     pub async fn find_fleet_by_key(&self, account_id: RowId, key: &ProjectKey) -> Result<Option<Fleet>> {
         self.fleet(account_id, fleets::Column::ProjectKey.eq(key.as_str())).await
@@ -204,6 +253,10 @@ impl Tx {
             name: name.as_str().to_owned(),
             heartbeat_ms: i64::try_from(HEARTBEAT_DEFAULT.as_millis()).unwrap_or(i64::MAX),
             created_at: self.now().as_millis(),
+            pending_deadline_ms: 0,
+            run_deadline_ms: 0,
+            abort_deadline_ms: 0,
+            update_windows: "[]".to_owned(),
         };
         fleets::Entity::insert(fleets::ActiveModel::from(row.clone())).exec_without_returning(&self.conn).await?;
         for group in NEW_FLEET_GROUPS {
@@ -215,9 +268,14 @@ impl Tx {
     /// Changes a fleet. A new name must be free in the account.
     pub async fn change_fleet(&self, fleet_id: RowId, change: &FleetChange) -> Result<()> {
         let heartbeat_ms = |heartbeat: Duration| i64::try_from(heartbeat.as_millis()).unwrap_or(i64::MAX);
+        let deadline_ms = |minutes: Option<u64>| i64::try_from(minutes.unwrap_or(0) * 60_000).unwrap_or(i64::MAX);
         let row = fleets::ActiveModel {
             name: change.name.as_ref().map_or(NotSet, |name| Set(name.as_str().to_owned())),
             heartbeat_ms: change.heartbeat.map_or(NotSet, |heartbeat| Set(heartbeat_ms(heartbeat))),
+            pending_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.pending_minutes))),
+            run_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.run_minutes))),
+            abort_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.abort_minutes))),
+            update_windows: change.update_windows.as_ref().map_or(NotSet, |windows| Set(json(windows))),
             ..Default::default()
         };
         if row.is_changed() {

@@ -9,14 +9,18 @@
 //! nouns. Row types stay inside; every query is one that both engines run, and
 //! one conformance suite is run on both.
 
+pub mod access_keys;
 pub mod accounts;
 pub mod apps;
+pub mod artifacts;
 pub mod audit;
+pub mod blobs;
 pub mod db;
 pub mod deployments;
 mod device_changes;
 pub mod device_deletion;
 pub mod device_files;
+pub mod device_tags;
 pub mod devices;
 pub mod dispatch;
 mod entities;
@@ -33,7 +37,10 @@ pub mod port_tunnels;
 pub mod presence;
 mod printable;
 pub mod registries;
+pub mod repositories;
+pub mod resources;
 pub mod roles;
+pub mod rollouts;
 pub mod saved_filters;
 pub mod sealing;
 pub mod tags;

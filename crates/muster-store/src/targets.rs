@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use muster_core::clock::Timestamp;
 use muster_core::ids::{DeploymentUuid, RowId};
-use muster_core::limits::{ABORT_DEADLINE, NAME_CHARS_MAX, TEXT_CHARS_MAX};
+use muster_core::limits::{NAME_CHARS_MAX, TEXT_CHARS_MAX};
 use muster_core::target::{
-    Reason, RunEvent, StepResult, Target, TargetEffect, TargetEvent, TargetStatus, Unchanged, aborted_before_start,
-    deadline_verdict,
+    Deadlines, Reason, RunEvent, StepResult, Target, TargetEffect, TargetEvent, TargetStatus, Unchanged,
+    aborted_before_start, deadline_verdict,
 };
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, OnConflict, Order, Query};
 use sea_orm::{
@@ -18,6 +18,7 @@ use sea_orm::{
 };
 
 use crate::db::{Db, Result, Tx};
+use crate::deployments::deadlines;
 use crate::entities::{deployments, devices, steps, targets};
 use crate::error::StoreError;
 use crate::printable::printable;
@@ -135,6 +136,8 @@ impl From<&targets::Model> for Target {
             started_at: Timestamp::from_millis(row.started_at),
             finished_at: Timestamp::from_millis(row.finished_at),
             deadline_at: Timestamp::from_millis(row.deadline_at),
+            pending_until_at: Timestamp::from_millis(row.pending_until_at),
+            ask_again_at: Timestamp::from_millis(row.ask_again_at),
         }
     }
 }
@@ -214,19 +217,12 @@ fn select_views(deployment_id: RowId) -> sea_orm::sea_query::SelectStatement {
 impl Tx {
     /// Lets a report take effect: at most once, and in the order of its number.
     pub async fn store_report(&self, report: &Report) -> Result<ReportOutcome> {
-        let deployment = deployments::Entity::find()
-            .filter(deployments::Column::Uuid.eq(report.deployment.as_str()))
-            .one(&self.conn)
-            .await?;
-        let Some(deployment) = deployment else { return Ok(ReportOutcome::MustStop) };
-        let row = targets::Entity::find_by_id((deployment.id, report.device_id)).one(&self.conn).await?;
-        let row = row.filter(|row| u32::try_from(row.attempt).is_ok_and(|attempt| attempt == report.attempt));
-        let Some(row) = row else { return Ok(ReportOutcome::MustStop) };
-        let run_deadline = Duration::from_millis(deployment.run_deadline_ms.try_into().unwrap_or(0));
+        let found = self.target_of_run(&report.deployment, report.device_id, report.attempt).await?;
+        let Some((deployment, row)) = found else { return Ok(ReportOutcome::MustStop) };
         let event = TargetEvent::Reported { seq: report.seq, event: &report.event };
-        match Target::from(&row).apply(&event, self.now(), run_deadline) {
+        match Target::from(&row).apply(&event, self.now(), deadlines_of(&deployment)) {
             Ok((next, effects)) => {
-                self.store_target(&row, &next).await?;
+                self.store_target(&row, &next, row.is_released).await?;
                 self.carry_out(&row, &deployment, &effects).await?;
                 Ok(ReportOutcome::Stored { is_final: next.status.is_final() })
             }
@@ -236,7 +232,45 @@ impl Tx {
         }
     }
 
-    async fn store_target(&self, row: &targets::Model, next: &Target) -> Result<()> {
+    /// Lets a device's "not now" take effect: its target waits as if it had not been
+    /// told, and gives back its place in a rollout. False where that changes nothing.
+    pub async fn put_off(
+        &self,
+        deployment: &DeploymentUuid,
+        device_id: RowId,
+        attempt: u32,
+        reason: &str,
+    ) -> Result<bool> {
+        let Some((deployment, row)) = self.target_of_run(deployment, device_id, attempt).await? else {
+            return Ok(false);
+        };
+        match Target::from(&row).apply(&TargetEvent::PutOff { reason }, self.now(), deadlines_of(&deployment)) {
+            Ok((next, _)) => {
+                let is_released = !self.has_rollout(deployment.id).await?;
+                self.store_target(&row, &next, is_released).await?;
+                Ok(true)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn target_of_run(
+        &self,
+        deployment: &DeploymentUuid,
+        device_id: RowId,
+        attempt: u32,
+    ) -> Result<Option<(deployments::Model, targets::Model)>> {
+        let deployment = deployments::Entity::find()
+            .filter(deployments::Column::Uuid.eq(deployment.as_str()))
+            .one(&self.conn)
+            .await?;
+        let Some(deployment) = deployment else { return Ok(None) };
+        let row = targets::Entity::find_by_id((deployment.id, device_id)).one(&self.conn).await?;
+        let row = row.filter(|row| u32::try_from(row.attempt).is_ok_and(|of_row| of_row == attempt));
+        Ok(row.map(|row| (deployment, row)))
+    }
+
+    async fn store_target(&self, row: &targets::Model, next: &Target, is_released: bool) -> Result<()> {
         let change = targets::ActiveModel {
             status: Set(next.status.code()),
             // From the device, where it reported the end.
@@ -248,6 +282,8 @@ impl Tx {
             started_at: Set(next.started_at.as_millis()),
             finished_at: Set(next.finished_at.as_millis()),
             deadline_at: Set(next.deadline_at.as_millis()),
+            ask_again_at: Set(next.ask_again_at.as_millis()),
+            is_released: Set(is_released),
             ..Default::default()
         };
         targets::Entity::update_many()
@@ -330,7 +366,9 @@ impl Tx {
             .filter(targets::Column::DispatchedEpoch.eq(0))
             .exec(&self.conn)
             .await?;
-        let latest = self.now().after(ABORT_DEADLINE).as_millis();
+        let deployment = deployments::Entity::find_by_id(deployment_id).one(&self.conn).await?;
+        let within = deployment.map_or(Duration::ZERO, |deployment| deadlines_of(&deployment).abort);
+        let latest = self.now().after(within).as_millis();
         let deadline = Expr::col((targets::Entity, targets::Column::DeadlineAt));
         let sooner = CaseStatement::new().case(deadline.clone().gt(latest), latest).finally(deadline);
         let asked = of(targets::Entity::update_many())
@@ -368,12 +406,19 @@ impl Tx {
     }
 }
 
+fn deadlines_of(deployment: &deployments::Model) -> Deadlines {
+    deadlines(deployment.pending_deadline_ms, deployment.run_deadline_ms, deployment.abort_deadline_ms)
+}
+
 /// [`deadline_verdict`] as an expression over `targets`.
 fn verdict(pick: impl Fn((TargetStatus, Reason)) -> Expr) -> CaseStatement {
+    use TargetStatus::{InProgress, Pending};
     use targets::Column as T;
     let of = |column: T| Expr::col((targets::Entity, column));
+    let is_pending = of(T::Status).eq(Pending.code());
     CaseStatement::new()
-        .case(of(T::IsAbortRequested), pick(deadline_verdict(TargetStatus::Pending, true)))
-        .case(of(T::Status).eq(TargetStatus::Pending.code()), pick(deadline_verdict(TargetStatus::Pending, false)))
-        .finally(pick(deadline_verdict(TargetStatus::InProgress, false)))
+        .case(of(T::IsAbortRequested), pick(deadline_verdict(Pending, true, true)))
+        .case(is_pending.clone().and(of(T::DispatchedEpoch).gt(0)), pick(deadline_verdict(Pending, true, false)))
+        .case(is_pending, pick(deadline_verdict(Pending, false, false)))
+        .finally(pick(deadline_verdict(InProgress, true, false)))
 }

@@ -20,7 +20,7 @@ use sea_orm::sea_query::{Order, Query};
 use tempfile::TempDir;
 
 pub use plain::PlainConnection;
-pub use seed::{seed_app, seed_devices, seed_presence, seed_tag};
+pub use seed::{seed_app, seed_devices, seed_presence, seed_resources, seed_tag};
 pub use statements::Statements;
 
 use crate::db::{Db, Location, Result, Store};

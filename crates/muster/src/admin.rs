@@ -1,5 +1,7 @@
 //! `muster admin`: work on the data itself, with the rights of whoever can read it.
 
+mod access_key;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -23,6 +25,9 @@ pub(crate) struct AdminArgs {
 enum AdminCommand {
     /// Make an account with an administrator, a fleet and the first tokens
     Bootstrap(BootstrapArgs),
+    /// Make, list and revoke access keys, which sign requests of the Tag Service
+    #[command(subcommand)]
+    AccessKey(access_key::AccessKeyCommand),
     /// Bring the database's schema up to date; a server does so by itself when it starts
     Migrate(MigrateArgs),
 }
@@ -50,6 +55,7 @@ pub(crate) fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
     let runtime = crate::runtime()?;
     match args.command {
         AdminCommand::Bootstrap(args) => runtime.block_on(run_bootstrap(args))?,
+        AdminCommand::AccessKey(command) => runtime.block_on(access_key::run(command))?,
         AdminCommand::Migrate(args) => runtime.block_on(run_migrate(args))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -11,10 +11,14 @@ use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
 use muster_core::clock::Clock;
-use muster_core::limits::{BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX};
+use muster_core::limits::{
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT,
+    TUNNEL_LIFETIME_MAX,
+};
 use muster_server::config::{
-    ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE, LOG_FILE_CALLS_PER_MINUTE,
-    LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE, V1_DEVICE_CALLS_PER_MINUTE,
+    ACCESS_KEY_CALLS_PER_MINUTE, ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE,
+    LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE,
+    V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +40,9 @@ pub(crate) struct ServeArgs {
     /// Calls a minute that each access token may make on API v2
     #[arg(long, value_name = "N", env = "MUSTER_ACCESS_TOKEN_CALLS_PER_MINUTE", default_value_t = ACCESS_TOKEN_CALLS_PER_MINUTE)]
     pub(crate) access_token_calls_per_minute: NonZeroU32,
+    /// Calls a minute that each access key may make on the Tag Service
+    #[arg(long, value_name = "N", env = "MUSTER_ACCESS_KEY_CALLS_PER_MINUTE", default_value_t = ACCESS_KEY_CALLS_PER_MINUTE)]
+    pub(crate) access_key_calls_per_minute: NonZeroU32,
     /// Networks of proxies that are believed about whom a request comes from, comma-separated
     #[arg(long, value_name = "CIDR", env = "MUSTER_TRUSTED_PROXIES", value_delimiter = ',')]
     pub(crate) trusted_proxies: Vec<IpNet>,
@@ -56,6 +63,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOURS", env = "MUSTER_PENDING_DEADLINE_HOURS", default_value_t = PENDING_DEADLINE_HOURS,
           value_parser = clap::value_parser!(u64).range(1..=PENDING_DEADLINE_HOURS_MAX))]
     pub(crate) pending_deadline_hours: u64,
+    /// Tags of an account beyond which the Tag Service makes no more
+    #[arg(long, value_name = "N", env = "MUSTER_ACCOUNT_TAGS_MAX", default_value_t = ACCOUNT_TAGS_DEFAULT)]
+    pub(crate) account_tags_max: u32,
     /// Attempts a minute to log in, for each address and for each user name
     #[arg(long, value_name = "N", env = "MUSTER_LOGIN_ATTEMPTS_PER_MINUTE", default_value_t = LOGIN_ATTEMPTS_PER_MINUTE)]
     pub(crate) login_attempts_per_minute: NonZeroU32,
@@ -72,6 +82,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DOMAIN", env = "MUSTER_TUNNEL_DOMAIN", default_value = TUNNEL_DOMAIN,
           value_parser = muster_core::tunnel::domain)]
     pub(crate) tunnel_domain: String,
+    /// Folder of what artifacts hold; by default artifacts in the data folder. Servers that
+    /// share a database need the same folder
+    #[arg(long, value_name = "DIR", env = "MUSTER_ARTIFACT_FOLDER")]
+    pub(crate) artifact_folder: Option<PathBuf>,
+    /// The largest artifact, in bytes
+    #[arg(long, value_name = "BYTES", env = "MUSTER_ARTIFACT_BYTES_MAX", default_value_t = ARTIFACT_BYTES_MAX)]
+    pub(crate) artifact_bytes_max: u64,
+    /// How clients reach the server, as https://muster.example.com; by default as each request says
+    #[arg(long, value_name = "URL", env = "MUSTER_PUBLIC_URL", value_parser = public_url)]
+    pub(crate) public_url: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or a filter like muster_server=debug
     #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
     pub(crate) log: String,
@@ -105,6 +125,16 @@ fn body_bytes(text: &str) -> Result<usize, String> {
     if BODY_BYTES_BOUNDS.contains(&bytes) { Ok(bytes) } else { Err(format!("is not from {min} to {max}")) }
 }
 
+fn public_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(host) if !host.is_empty() && !host.contains([' ', '?', '#', '@']) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err("is not an address like https://muster.example.com".to_owned()),
+    }
+}
+
 impl ServeArgs {
     fn server_config(&self) -> ServerConfig {
         let database = &self.database;
@@ -115,6 +145,7 @@ impl ServeArgs {
             agent_api_calls_per_minute: self.agent_api_calls_per_minute,
             address_calls_per_minute: self.address_calls_per_minute,
             access_token_calls_per_minute: self.access_token_calls_per_minute,
+            access_key_calls_per_minute: self.access_key_calls_per_minute,
             trusted_proxies: self.trusted_proxies.clone(),
             body_bytes_max: self.body_bytes_max,
             v1_device_calls_per_minute: self.v1_device_calls_per_minute,
@@ -123,6 +154,10 @@ impl ServeArgs {
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
             tunnel_lifetime: Duration::from_secs(self.tunnel_lifetime_minutes * SECONDS_PER_MINUTE),
             tunnel_domain: self.tunnel_domain.clone(),
+            account_tags_max: self.account_tags_max,
+            artifact_folder: self.artifact_folder.clone().unwrap_or(defaults.artifact_folder),
+            artifact_bytes_max: self.artifact_bytes_max,
+            public_url: self.public_url.clone(),
             ..defaults
         }
     }

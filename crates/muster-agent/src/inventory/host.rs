@@ -67,6 +67,16 @@ pub(super) fn system() -> System {
     }
 }
 
+/// The time zone's IANA name: where `/etc/localtime` leads to, or what `/etc/timezone` says.
+pub(super) fn time_zone() -> String {
+    let linked = fs::read_link("/etc/localtime").ok();
+    let named = linked.as_deref().and_then(Path::to_str).and_then(|path| path.split_once("zoneinfo/"));
+    match named {
+        Some((_, name)) => name.to_owned(),
+        None => fs::read_to_string("/etc/timezone").unwrap_or_default().trim().to_owned(),
+    }
+}
+
 /// Addresses of the network interfaces.
 pub(super) fn addresses() -> Addresses {
     let Ok(interfaces) = getifaddrs() else { return Addresses::default() };

@@ -55,6 +55,7 @@ impl Inventory {
             arch: system.arch,
             ip_addresses: ips,
             mac_addresses: addresses.macs,
+            time_zone: host::time_zone(),
         }
         .bounded()
     }

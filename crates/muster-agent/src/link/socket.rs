@@ -17,7 +17,7 @@ use super::session::{End, Input, Output, Session};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::net::{ConnectError, Dialer, Stream};
-use crate::run::driver::{Message as ToRuns, Report};
+use crate::run::driver::{Message as ToRuns, Report, Said};
 use crate::run::effect;
 
 /// How long a message may take to leave the device.
@@ -134,7 +134,10 @@ impl Socket {
                 Some(Ok(_)) => Input::Traffic,
                 Some(Err(error)) => return Err(broken(&error)),
             },
-            Some(Report { epoch, run, seq, event }) = ends.reports.recv() => Input::Report { epoch, run, seq, event },
+            Some(Report { epoch, run, said }) = ends.reports.recv() => match said {
+                Said::Happened { seq, event } => Input::Report { epoch, run, seq, event },
+                Said::NotNow { reason } => Input::NotNow { epoch, run, reason },
+            },
             () = sleep_until(wake_at) => Input::Tick,
         };
         let outputs = self.session.handle(input, self.opened_at.elapsed());

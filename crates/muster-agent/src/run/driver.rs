@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use muster_core::clock::Clock;
 use muster_core::target::RunEvent;
-use muster_link::RunId;
+use muster_link::{Instruction, RunId};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
 
 use super::book::Book;
@@ -20,6 +20,7 @@ use super::entry::Entry;
 use super::store::RunStore;
 use crate::step::StepOutcome;
 use crate::step::dir::{PreparedStep, StepDir};
+use crate::veto;
 
 /// How long nothing new begins after the reboot was asked for. A device that has
 /// not gone down by then is not going to.
@@ -32,6 +33,8 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub enum Message {
     /// Something for the book.
     Book(Input),
+    /// What the device's hook says of a run: why it must not begin now, if it must not.
+    Asked(Box<Instruction>, Option<String>),
     /// The link is up, under that number.
     LinkUp {
         /// The connection's epoch.
@@ -50,10 +53,25 @@ pub struct Report {
     pub epoch: i64,
     /// The run.
     pub run: RunId,
-    /// Its number in the run.
-    pub seq: i64,
-    /// What happened.
-    pub event: RunEvent,
+    /// What is told.
+    pub said: Said,
+}
+
+/// What the server is told of a run.
+#[derive(Debug)]
+pub enum Said {
+    /// A report.
+    Happened {
+        /// Its number in the run.
+        seq: i64,
+        /// What happened.
+        event: RunEvent,
+    },
+    /// The run has not begun, and will not now.
+    NotNow {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What the driver needs to know of its surroundings.
@@ -65,6 +83,8 @@ pub struct Surroundings {
     pub runner: Vec<OsString>,
     /// The command, for `sh -c`, that reboots the device.
     pub reboot_command: String,
+    /// The hook that may say "not now", where there is one.
+    pub veto_hook: PathBuf,
     /// Tells the moment.
     pub clock: Clock,
 }
@@ -86,7 +106,9 @@ pub fn drive(
     driver.handle(Input::Loaded)?;
     while let Some(message) = messages.blocking_recv() {
         match message {
+            Message::Book(Input::Instructed(instruction)) => driver.instructed(instruction)?,
             Message::Book(input) => driver.handle(input)?,
+            Message::Asked(instruction, veto) => driver.asked(instruction, veto)?,
             Message::LinkUp { epoch } => {
                 driver.epoch = Some(epoch);
                 driver.handle(Input::LinkUp)?;
@@ -115,6 +137,32 @@ struct Driver {
 }
 
 impl Driver {
+    /// The hook is asked before a run begins, in a thread of its own; never of one that
+    /// the device has taken already.
+    fn instructed(&mut self, instruction: Box<Instruction>) -> io::Result<()> {
+        if self.book.find(&instruction.run).is_some() || !self.surroundings.veto_hook.exists() {
+            return self.handle(Input::Instructed(instruction));
+        }
+        let (hook, inbox) = (self.surroundings.veto_hook.clone(), self.inbox.clone());
+        thread::spawn(move || {
+            let veto = veto::ask(&hook, &instruction.run);
+            let _ = inbox.blocking_send(Message::Asked(instruction, veto));
+        });
+        Ok(())
+    }
+
+    fn asked(&mut self, instruction: Box<Instruction>, veto: Option<String>) -> io::Result<()> {
+        let Some(reason) = veto.filter(|_| self.book.find(&instruction.run).is_none()) else {
+            return self.handle(Input::Instructed(instruction));
+        };
+        tracing::info!(run = %instruction.run, reason, "the device's hook says not now");
+        // Without a link the server tells it again over the next one.
+        if let Some(epoch) = self.epoch {
+            let _ = self.reports.send(Report { epoch, run: instruction.run, said: Said::NotNow { reason } });
+        }
+        Ok(())
+    }
+
     fn handle(&mut self, input: Input) -> io::Result<()> {
         self.own.push_back(input);
         while let Some(input) = self.own.pop_front() {
@@ -172,7 +220,7 @@ impl Driver {
     fn report(&self, run: RunId, seq: i64) -> io::Result<()> {
         if let Some(epoch) = self.epoch {
             let event = self.store.report(&run, seq)?;
-            let _ = self.reports.send(Report { epoch, run, seq, event });
+            let _ = self.reports.send(Report { epoch, run, said: Said::Happened { seq, event } });
         }
         Ok(())
     }

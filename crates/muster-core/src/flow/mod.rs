@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deadlines::WireDeadlines;
 use crate::limits::{RUN_DEADLINE_SLACK, STEP_TIMEOUT_DEFAULT};
 use crate::names::{FlowName, StepName};
 use inputs::Input;
@@ -40,6 +41,9 @@ pub struct Flow {
     /// steps' own commands.
     #[serde(default)]
     pub rollback: Option<String>,
+    /// When its runs end by themselves, where the flow says so.
+    #[serde(default, skip_serializing_if = "WireDeadlines::is_empty")]
+    pub deadlines: WireDeadlines,
 }
 
 /// One step of a flow.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::actions::{BuiltIn, USES, With, unknown};
 use super::inputs::{Input, is_input_name};
 use super::{Action, Flow, OnFailure, Step, Trigger, locate};
+use crate::deadlines::WireDeadlines;
 use crate::invalid::{Invalid, quoted};
 use crate::limits::{
     BODY_BYTES_MAX, FLOW_INPUTS_MAX, FLOW_STEPS_MAX, FLOWS_MAX, STEP_TIMEOUT_DEFAULT, STEP_TIMEOUT_MAX,
@@ -65,6 +66,34 @@ pub(super) struct WireFlow {
     on_failure: Option<WireRollback>,
     #[serde(default)]
     on: Option<WireOn>,
+    /// How long each device may take; goes before what its fleet says.
+    #[serde(default)]
+    deadlines: WireFlowDeadlines,
+}
+
+/// The flow's deadlines, in minutes.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Deadlines"))]
+pub(super) struct WireFlowDeadlines {
+    /// How long a device may stay pending.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 525_600)))]
+    pending_minutes: Option<u64>,
+    /// How long a device may take from its beginning to its end.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 525_600)))]
+    run_minutes: Option<u64>,
+    /// How long a device may take to confirm an abort.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 525_600)))]
+    abort_minutes: Option<u64>,
+}
+
+impl WireFlowDeadlines {
+    /// As they are everywhere else; a refusal names the flow's own key.
+    fn checked(self) -> Result<WireDeadlines, Invalid> {
+        let Self { pending_minutes, run_minutes, abort_minutes } = self;
+        let deadlines = WireDeadlines { pending_minutes, run_minutes, abort_minutes };
+        deadlines.checked().map_err(|refusal| Invalid { field: refusal.field.replace('_', "-"), ..refusal })
+    }
 }
 
 /// The flow's rollback.
@@ -164,6 +193,7 @@ impl WireFlow {
             is_reboot_wanted: self.reboot_after_restart,
             steps: steps.map(|(i, step)| step.check(i)).collect::<Result<_, _>>()?,
             rollback: self.on_failure.map(|rollback| command("on-failure.run", rollback.run)).transpose()?,
+            deadlines: self.deadlines.checked().map_err(|refusal| refusal.within("deadlines"))?,
         };
         flow.check_references()?;
         Ok(flow)

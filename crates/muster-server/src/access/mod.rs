@@ -4,7 +4,10 @@
 //! from one of its methods, as a [`Permitted`] fleet; the operations take nothing
 //! else. What a caller may not see does not exist for it.
 
+pub mod access_keys;
+pub mod artifacts;
 pub mod audit_log;
+pub mod bce_auth;
 pub mod device;
 pub mod login;
 pub mod passwords;
@@ -12,13 +15,16 @@ pub mod rate;
 pub mod refusals;
 pub mod registries;
 pub mod roles;
+pub mod signed;
 pub mod tokens;
 pub mod users;
 pub mod vault;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use muster_core::access::{Operation, Permission, Requirement};
+use muster_core::access_key::TagPolicy;
 use muster_core::ids::RowId;
 use muster_core::names::{FleetName, ProjectKey};
 use muster_core::scope::Scope;
@@ -30,13 +36,22 @@ use muster_store::{ConnectionTrait, Db, Store};
 
 use crate::error::{OpError, Result};
 
-/// A user, proven by a token.
+/// A user, proven by a token or an access key.
 #[derive(Clone, Debug)]
 pub struct Caller {
     user: User,
-    token_id: RowId,
-    scope: Scope,
+    credentials: Credentials,
     source_ip: String,
+}
+
+/// What a caller bears, and how far it goes.
+#[derive(Clone, Debug)]
+struct Credentials {
+    /// The row of the token or access key.
+    id: RowId,
+    scope: Scope,
+    /// Of an access key.
+    policy: Option<TagPolicy>,
 }
 
 /// The account of a caller who may do one operation in it.
@@ -67,10 +82,14 @@ impl Caller {
         };
         match (token, user) {
             (Some(token), Some(user)) => {
-                Ok(Self { user, token_id: token.id, scope: token.scope, source_ip: source_ip.to_string() })
+                Ok(Self::with(user, Credentials { id: token.id, scope: token.scope, policy: None }, source_ip))
             }
             _ => Err(OpError::Unauthenticated(refused(kind).to_owned())),
         }
+    }
+
+    fn with(user: User, credentials: Credentials, source_ip: IpAddr) -> Self {
+        Self { user, credentials, source_ip: source_ip.to_string() }
     }
 
     /// The account that the caller belongs to.
@@ -78,9 +97,9 @@ impl Caller {
         self.user.account_id
     }
 
-    /// The row of the token that the caller bears.
+    /// The row of the token or access key that the caller bears.
     pub fn token_id(&self) -> RowId {
-        self.token_id
+        self.credentials.id
     }
 
     /// The user.
@@ -88,9 +107,9 @@ impl Caller {
         &self.user
     }
 
-    /// The most that the caller's token may do.
+    /// The most that the caller's token or access key may do.
     pub fn scope(&self) -> &Scope {
-        &self.scope
+        &self.credentials.scope
     }
 
     /// The audit log's name for who acts.
@@ -101,11 +120,12 @@ impl Caller {
     /// Whether the caller may do everything in the account. A token with a scope may
     /// not, whoever its user is.
     pub fn is_administrator(&self) -> bool {
-        self.user.is_admin && self.scope.is_everything()
+        self.user.is_admin && self.scope().is_everything()
     }
 
     /// The caller's account, for `operation`.
     pub async fn account<C: ConnectionTrait>(&self, db: &Db<C>, operation: Operation) -> Result<PermittedAccount> {
+        self.check_policy(operation)?;
         match operation.requirement() {
             Requirement::User | Requirement::OwnerOrAdmin | Requirement::Credential => {}
             Requirement::Account => self.check_reach()?,
@@ -121,9 +141,19 @@ impl Caller {
         Ok(PermittedAccount { caller: self.clone(), operation, fleet_id: None })
     }
 
+    /// What an access key is for, whatever its user may besides.
+    fn check_policy(&self, operation: Operation) -> Result<()> {
+        match self.credentials.policy {
+            Some(policy) if !policy.allows(operation) => {
+                Err(OpError::Refused("the policy of the access key does not allow this"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A catalogue of the account says what is in all its fleets.
     fn check_reach(&self) -> Result<()> {
-        match self.scope.fleets {
+        match self.scope().fleets {
             Some(_) => {
                 Err(OpError::Refused("this token is for some fleets only, and what all of them share is not for it"))
             }
@@ -133,7 +163,7 @@ impl Caller {
 
     async fn holds_anywhere<C: ConnectionTrait>(&self, db: &Db<C>, permission: Permission) -> Result<bool> {
         let is_held = self.user.is_admin || db.holds_anywhere(self.user.id, permission).await?;
-        Ok(is_held && self.scope.allows(permission))
+        Ok(is_held && self.scope().allows(permission))
     }
 
     /// The fleet with that key, for `operation`.
@@ -178,8 +208,27 @@ impl Caller {
     /// Every fleet that the caller may see.
     pub async fn visible_fleets<C: ConnectionTrait>(&self, db: &Db<C>) -> Result<Vec<Fleet>> {
         let mut fleets = db.visible_fleets(&self.user).await?;
-        fleets.retain(|fleet| self.scope.allows_fleet(fleet.id));
+        fleets.retain(|fleet| self.scope().allows_fleet(fleet.id));
         Ok(fleets)
+    }
+
+    /// The same, each with whether the caller holds `permission` there.
+    pub async fn visible_fleets_with<C: ConnectionTrait>(
+        &self,
+        db: &Db<C>,
+        permission: Permission,
+    ) -> Result<Vec<(Fleet, bool)>> {
+        let fleets = self.visible_fleets(db).await?;
+        let is_allowed = self.scope().allows(permission);
+        let held: HashSet<RowId> = match self.user.is_admin {
+            true => fleets.iter().map(|fleet| fleet.id).collect(),
+            false => db.fleets_with(self.user.id, permission).await?.into_iter().collect(),
+        };
+        let with = |fleet: Fleet| {
+            let is_held = is_allowed && held.contains(&fleet.id);
+            (fleet, is_held)
+        };
+        Ok(fleets.into_iter().map(with).collect())
     }
 
     async fn permitted<C: ConnectionTrait>(
@@ -189,16 +238,19 @@ impl Caller {
         fleet: Fleet,
         invisible: impl Fn() -> OpError,
     ) -> Result<Permitted> {
-        if !self.scope.allows_fleet(fleet.id) {
+        if !self.scope().allows_fleet(fleet.id) {
             return Err(invisible());
         }
         let mut held = match self.user.is_admin {
             true => Permission::ALL.to_vec(),
             false => db.permissions_in(self.user.id, fleet.id).await?.ok_or_else(invisible)?,
         };
-        held.retain(|permission| self.scope.allows(*permission));
+        self.check_policy(operation)?;
+        held.retain(|permission| self.scope().allows(*permission));
         match operation.requirement() {
-            Requirement::Fleet(needed) if !held.contains(&needed) => Err(OpError::Forbidden(needed)),
+            Requirement::Fleet(needed) | Requirement::Artifacts(needed) if !held.contains(&needed) => {
+                Err(OpError::Forbidden(needed))
+            }
             Requirement::Admin if !self.is_administrator() => Err(OpError::NotAdmin),
             _ => Ok(Permitted { caller: self.clone(), operation, fleet, held }),
         }

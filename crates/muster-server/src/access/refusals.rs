@@ -21,7 +21,11 @@ pub const AUDITED_REFUSALS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("
 
 /// Notes that a caller was refused, when `error` is such a refusal.
 pub async fn note(app: &App, caller: &Caller, operation: Operation, key: Option<&str>, error: &OpError) {
-    if !matches!(error, OpError::Forbidden(_) | OpError::NotAdmin | OpError::Refused(_)) {
+    let is_refusal = matches!(
+        error,
+        OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_)
+    );
+    if !is_refusal {
         return;
     }
     let fleet_id = match key.map(ProjectKey::parse) {

@@ -1,8 +1,10 @@
 //! Registries of an account, and the secrets that open them.
 
+use muster_core::ids::RowId;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::names::RegistryName;
 use muster_core::registry::{RegistryKind, RegistrySecret};
+use muster_core::token::Secret;
 use muster_store::registries::{Registry, RegistryContent};
 use muster_store::{ConnectionTrait, Db};
 use serde_json::{Value, json};
@@ -110,9 +112,22 @@ pub async fn delete(app: &App, permitted: &PermittedAccount, name: &str) -> Resu
 /// The secret, sealed for its row; nothing for none.
 fn sealed(app: &App, permitted: &PermittedAccount, name: &str, secret: Option<&RegistrySecret>) -> Result<String> {
     let Some(secret) = secret else { return Ok(String::new()) };
-    // JSON keeps the parts apart, whatever the name holds.
-    let owner = json!(["registry", permitted.account_id(), name]).to_string();
+    let owner = owner(permitted.account_id(), name);
     app.random(|rng| app.vault.seal(secret.expose(), &owner, rng))
+}
+
+/// What a secret is bound to. JSON keeps the parts apart, whatever the name holds.
+fn owner(account_id: RowId, name: &str) -> String {
+    json!(["registry", account_id, name]).to_string()
+}
+
+/// The secret of a registry in the clear, for a device whose run needs it.
+pub(crate) fn opened(app: &App, account_id: RowId, registry: &Registry) -> Result<Option<Secret>> {
+    if registry.sealed_secret.is_empty() {
+        return Ok(None);
+    }
+    let secret = app.vault.open_sealed(&registry.sealed_secret, &owner(account_id, &registry.name))?;
+    Ok(Some(Secret::received(&secret)))
 }
 
 /// A registry as the audit log tells it.

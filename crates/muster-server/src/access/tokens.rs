@@ -57,7 +57,7 @@ pub async fn find<C: ConnectionTrait>(db: &Db<C>, permitted: &PermittedAccount, 
 /// Makes a token, and answers with it and its secret.
 pub async fn create(app: &App, permitted: &PermittedAccount, order: &TokenOrder) -> Result<(ListedToken, Secret)> {
     let work = app.store.write(|tx| async move {
-        let user = subject(&tx, permitted.caller(), order).await?;
+        let user = subject(&tx, permitted.caller(), order.user.as_ref()).await?;
         let scope = scope(&tx, permitted.caller(), order).await?;
         if !scope.is_within(permitted.caller().scope()) {
             return Err(OpError::Refused("a token cannot make one that may do more than itself").into());
@@ -77,9 +77,9 @@ pub async fn create(app: &App, permitted: &PermittedAccount, order: &TokenOrder)
     Ok(work.await?)
 }
 
-/// Who is to act with the token: the caller, or for an administrator anybody of the account.
-async fn subject(tx: &Tx, caller: &Caller, order: &TokenOrder) -> Result<User, WorkError> {
-    let Some(name) = order.user.as_ref().filter(|name| name.as_str() != caller.user().name) else {
+/// Who is to act with a credential: the caller, or for an administrator anybody of the account.
+pub(super) async fn subject(tx: &Tx, caller: &Caller, named: Option<&UserName>) -> Result<User, WorkError> {
+    let Some(name) = named.filter(|name| name.as_str() != caller.user().name) else {
         return Ok(caller.user().clone());
     };
     if !caller.is_administrator() {

@@ -14,28 +14,36 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+use hmac::{Hmac, Mac};
 use muster_store::Store;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
+use sha2::Sha256;
 
 use crate::error::{OpError, Result};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
+const SIGNATURE_BYTES: usize = 32;
 /// What every sealed text begins with: the way in which it is sealed.
 const VERSION: &str = "x1:";
 /// What the check value says, and what it belongs to.
 const CHECK: (&str, &str) = ("muster", "the check value of the key");
 
-/// Seals and opens secrets.
+/// Seals and opens secrets, and signs what others bring back.
 pub struct Vault {
     cipher: XChaCha20Poly1305,
+    /// Another key, made of the same: what signs opens nothing.
+    signer: Hmac<Sha256>,
 }
 
 impl Vault {
     /// The vault of that key.
     pub fn new(key: [u8; KEY_BYTES]) -> Self {
-        Self { cipher: XChaCha20Poly1305::new(&key.into()) }
+        let mut derived = keyed(&key);
+        derived.update(b"muster: signatures, version 1");
+        let signer = keyed(&derived.finalize().into_bytes());
+        Self { cipher: XChaCha20Poly1305::new(&key.into()), signer }
     }
 
     /// Reads the key, or makes it where the database has never known one, and checks
@@ -73,6 +81,20 @@ impl Vault {
         Ok(format!("{VERSION}{}", BASE64_STANDARD.encode([&nonce[..], &sealed].concat())))
     }
 
+    /// The signature of a text.
+    pub fn sign(&self, text: &str) -> [u8; SIGNATURE_BYTES] {
+        let mut signer = self.signer.clone();
+        signer.update(text.as_bytes());
+        signer.finalize().into_bytes().into()
+    }
+
+    /// Whether that is the signature of the text. Takes as long for a wrong one.
+    pub fn is_signature(&self, text: &str, signature: &[u8]) -> bool {
+        let mut signer = self.signer.clone();
+        signer.update(text.as_bytes());
+        signer.verify_slice(signature).is_ok()
+    }
+
     /// Opens what was sealed for the same `owner`.
     pub fn open_sealed(&self, sealed: &str, owner: &str) -> Result<String> {
         let wrong = || OpError::Internal("a sealed secret cannot be opened".to_owned());
@@ -83,6 +105,10 @@ impl Vault {
         let opened = self.cipher.decrypt(&(*nonce).into(), payload).map_err(|_| wrong())?;
         String::from_utf8(opened).map_err(|_| wrong())
     }
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("a key of any length is good"))
 }
 
 /// Makes the file unless it is there. It appears whole: two servers that start at once
@@ -139,6 +165,15 @@ mod tests {
             assert!(vault.open_sealed(wrong, "one").is_err(), "{wrong}");
         }
         assert_ne!(vault.seal("hunter2", "one", &mut rng).unwrap(), sealed, "a nonce of its own");
+    }
+
+    #[test]
+    fn a_signature_is_of_one_text_under_one_key() {
+        let vault = Vault::new([7; 32]);
+        let signature = vault.sign("text");
+        assert!(vault.is_signature("text", &signature));
+        assert!(!vault.is_signature("texts", &signature) && !Vault::new([8; 32]).is_signature("text", &signature));
+        assert!(!vault.is_signature("text", &signature[..31]) && !vault.is_signature("text", b""));
     }
 
     #[test]

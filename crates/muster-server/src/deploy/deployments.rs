@@ -1,13 +1,18 @@
 //! Deployments: made, looked up, aborted.
 
+use muster_core::deadlines::WireDeadlines;
 use muster_core::filter::DeviceFilter;
+use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::{DeploymentUuid, FlowUuid};
 use muster_core::invalid::Invalid;
 use muster_core::names::{AppName, Text, Version};
+use muster_core::rollout::policy::{Policy, Wave, WireRollout};
+use muster_core::target::Deadlines;
 use muster_store::deployments::{Deployment, DeploymentKind, NewDeployment};
+use muster_store::rollouts::{NewRollout, NewWave};
 use muster_store::targets::TargetView;
-use muster_store::{ConnectionTrait, Db};
+use muster_store::{ConnectionTrait, Db, StoreError};
 use serde_json::json;
 
 use crate::access::Permitted;
@@ -32,6 +37,25 @@ pub struct Order {
     pub app: Option<(AppName, Version)>,
     /// What the flow's inputs stand for.
     pub inputs: InputValues,
+    /// When its devices end by themselves, where it says so.
+    pub deadlines: WireDeadlines,
+    /// How it goes over its devices; `None` for all of them at once.
+    pub rollout: Option<RolloutOrder>,
+}
+
+/// What is asked of a rollout: as it was asked, and checked.
+#[derive(Clone, Debug)]
+pub struct RolloutOrder {
+    wire: WireRollout,
+    policy: Policy,
+}
+
+impl TryFrom<WireRollout> for RolloutOrder {
+    type Error = Invalid;
+
+    fn try_from(wire: WireRollout) -> Result<Self, Invalid> {
+        Ok(Self { policy: Policy::try_from(wire.clone())?, wire })
+    }
 }
 
 /// Makes a deployment. Its devices are fixed from now on.
@@ -61,6 +85,11 @@ pub(super) async fn new_deployment<C: ConnectionTrait>(
     let unknown = || Invalid::unknown(order.flow_field, "update flow of the fleet", order.flow.as_str());
     let stored = flow.ok_or_else(unknown)?;
     let in_configuration = |refusal: Invalid| refusal.within(order.configuration_field);
+    let deadlines = deadlines(app, permitted, &stored.flow, order);
+    let rollout = match &order.rollout {
+        Some(asked) => Some(new_rollout(db, permitted, order, asked, deadlines).await?),
+        None => None,
+    };
     Ok(NewDeployment {
         fleet_id: fleet.id,
         flow_id: stored.id,
@@ -68,10 +97,43 @@ pub(super) async fn new_deployment<C: ConnectionTrait>(
         comment: order.comment.as_str().to_owned(),
         app: known_app(db, fleet.account_id, order).await?,
         inputs: stored.flow.input_values(&order.inputs).map_err(in_configuration)?,
-        run_deadline: stored.flow.run_deadline(),
-        pending_deadline: app.config.pending_deadline,
+        deadlines,
+        rollout,
         created_by: permitted.actor(),
     })
+}
+
+/// The closest word counts: the deployment's, its flow's, its fleet's, the server's.
+fn deadlines(app: &App, permitted: &Permitted, flow: &Flow, order: &Order) -> Deadlines {
+    let server = Deadlines { pending: app.config.pending_deadline, ..Deadlines::new(flow.run_deadline()) };
+    order.deadlines.or(flow.deadlines.or(permitted.fleet().deadlines.or(server)))
+}
+
+/// The rollout that an order asks for, with the names in its waves looked up.
+async fn new_rollout<C: ConnectionTrait>(
+    db: &Db<C>,
+    permitted: &Permitted,
+    order: &Order,
+    asked: &RolloutOrder,
+    deadlines: Deadlines,
+) -> Result<NewRollout, WorkError> {
+    let in_rollout = |refusal: Invalid| refusal.within("rollout").within(order.configuration_field);
+    let mut waves = Vec::with_capacity(asked.policy.waves.len());
+    for (i, wave) in asked.policy.waves.iter().enumerate() {
+        waves.push(match wave {
+            Wave::Share(share) => NewWave::Share(*share),
+            Wave::Filter(filter) => {
+                let place = format!("waves[{i}].device_filter");
+                let matching = db.resolve(permitted.fleet(), filter).await;
+                NewWave::Matching(matching.map_err(|error| match error {
+                    StoreError::Invalid(refusal) => StoreError::Invalid(in_rollout(refusal.within(&place))),
+                    error => error,
+                })?)
+            }
+        });
+    }
+    asked.policy.check_time(db.now(), deadlines.pending).map_err(in_rollout)?;
+    Ok(NewRollout { wire: asked.wire.clone(), policy: asked.policy.clone(), waves })
 }
 
 async fn known_app<C: ConnectionTrait>(

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use muster_core::ids::RowId;
 use tokio::sync::Notify;
 
-/// How often everything is looked at, whether or not something happened.
-const PERIOD: Duration = Duration::from_secs(15);
 /// From this many devices on it is cheaper to look at everything.
 const SINGLE_DEVICES_MAX: usize = 500;
 
@@ -47,12 +44,11 @@ impl Wake {
         use_it(&mut self.0.pending.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until there is something to look at, but no longer than [`PERIOD`];
-    /// the devices, or `None` for everything.
+    /// Waits until there is something to look at; the devices, or `None` for everything.
     pub(super) async fn next(&self) -> Option<Vec<RowId>> {
-        let is_timer = tokio::time::timeout(PERIOD, self.0.notify.notified()).await.is_err();
+        self.0.notify.notified().await;
         let pending = self.with_pending(std::mem::take);
-        let is_everything = is_timer || pending.is_everything || pending.device_ids.len() > SINGLE_DEVICES_MAX;
+        let is_everything = pending.is_everything || pending.device_ids.len() > SINGLE_DEVICES_MAX;
         if is_everything { None } else { Some(pending.device_ids.into_iter().collect()) }
     }
 }

@@ -19,6 +19,8 @@ use crate::error::{OpError, Result, WorkError};
 
 /// The account that is made when none is named.
 pub const FIRST_ACCOUNT: &str = "main";
+/// Its administrator.
+pub const FIRST_ADMIN: &str = "admin";
 /// Key and name of the fleet that every account begins with.
 pub const FIRST_FLEET: &str = "demo";
 
@@ -59,7 +61,7 @@ pub async fn bootstrap(store: &Store, account: Option<AccountName>, rng: &mut St
     let password_hash = Passwords::default().hash(&Secret::received(password.clone())).await?;
     let (account, admin_user) = match account {
         Some(name) => (name.clone(), UserName::parse(format!("admin@{name}"))?),
-        None => (AccountName::parse(FIRST_ACCOUNT)?, UserName::parse("admin")?),
+        None => (AccountName::parse(FIRST_ACCOUNT)?, UserName::parse(FIRST_ADMIN)?),
     };
     let (account, admin_user, hash) = (&account, &admin_user, &password_hash);
     let work = store.write(|tx| async move {

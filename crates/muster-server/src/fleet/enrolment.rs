@@ -130,6 +130,7 @@ pub fn stored_facts(facts: Facts) -> DeviceFacts {
         arch: facts.arch,
         ip_addresses: facts.ip_addresses,
         mac_addresses: facts.mac_addresses,
+        time_zone: facts.time_zone,
     }
 }
 

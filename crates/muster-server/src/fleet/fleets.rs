@@ -33,7 +33,7 @@ pub async fn create(app: &App, permitted: &PermittedAccount, new: &NewFleet) -> 
         }
         check_name_is_free(&tx, account_id, &new.name).await?;
         let fleet = tx.insert_fleet(account_id, &new.key, &new.name).await?;
-        tx.change_fleet(fleet.id, &FleetChange { name: None, heartbeat: new.heartbeat }).await?;
+        tx.change_fleet(fleet.id, &FleetChange { heartbeat: new.heartbeat, ..FleetChange::default() }).await?;
         let made = tx.fleet_view(fleet.id).await?.ok_or_else(|| WorkError::lost("fleets"))?;
         tx.audit(&permitted.event(format!("fleet:{}", new.key), json!({ "after": described(&made) }))).await?;
         Ok::<_, WorkError>(made)
@@ -76,6 +76,12 @@ pub async fn delete(app: &App, permitted: &Permitted, with_devices: bool) -> Res
         if tx.account_fleets_count(before.fleet.account_id).await? <= 1 {
             return Err(OpError::InUse("the last fleet of an account cannot be deleted".to_owned()).into());
         }
+        let repositories = tx.repositories_of_fleet(before.fleet.id).await?;
+        if !repositories.is_empty() {
+            let key = quoted(&before.fleet.project_key.to_string());
+            let names = repositories.join(", ");
+            return Err(OpError::InUse(format!("the fleet {key} has artifact repositories: {names}")).into());
+        }
         let everything = tx.everything_in(vec![before.fleet.id]);
         let (deleted, linked) = delete_matching(&tx, &app.server_id, &everything).await?;
         tx.delete_fleet(before.fleet.id).await?;
@@ -106,5 +112,12 @@ async fn check_name_is_free(tx: &Tx, account_id: i64, name: &FleetName) -> Resul
 
 /// A fleet as the audit log tells it.
 fn described(view: &FleetView) -> Value {
-    json!({ "name": view.fleet.name, "heartbeat_seconds": view.fleet.heartbeat.as_secs() })
+    let mut told = json!({ "name": view.fleet.name, "heartbeat_seconds": view.fleet.heartbeat.as_secs() });
+    if !view.fleet.deadlines.is_empty() {
+        told["deadlines"] = json!(view.fleet.deadlines);
+    }
+    if !view.fleet.update_windows.is_empty() {
+        told["update_windows"] = json!(view.fleet.update_windows);
+    }
+    told
 }

@@ -9,5 +9,7 @@ pub mod fleets;
 pub mod groups;
 pub mod pairing_tokens;
 pub mod registration;
+pub mod resources;
 pub mod saved_filters;
+pub mod tag_links;
 pub mod tags;

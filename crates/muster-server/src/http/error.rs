@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{RETRY_AFTER, UPGRADE};
+use axum::http::header::{RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +22,7 @@ use super::source::{source_of, tell};
 use crate::access::rate::network_of;
 use crate::app::App;
 use crate::error::{OpError, whole_seconds};
+use crate::tag_service::{self, error::Refusal};
 
 /// Why a request was not answered as it hoped.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum ApiError {
     /// The operation was not done.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// An error that only the Tag Service knows.
+    #[error(transparent)]
+    TagService(#[from] Refusal),
     /// The path means nothing.
     #[error("no such path")]
     NoSuchPath,
@@ -71,6 +75,7 @@ impl ApiError {
     /// The status that HTTP has for it.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::TagService(refusal) => refusal.status(),
             Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -87,7 +92,7 @@ impl ApiError {
                 OpError::Conflict(_) | OpError::InUse(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
                 OpError::Deleted => StatusCode::from_u16(DEVICE_DELETED).unwrap_or(StatusCode::GONE),
                 OpError::ParametersChanged => StatusCode::MOVED_PERMANENTLY,
-                OpError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                OpError::TooLarge { .. } | OpError::TagQuota { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
                 OpError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 OpError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -98,6 +103,7 @@ impl ApiError {
     /// A stable word for programs; listed in `docs/api.md`.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::TagService(refusal) => refusal.code(),
             Self::NoSuchPath => "no_such_path",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
@@ -117,6 +123,7 @@ impl ApiError {
                 OpError::Deleted => "device_deleted",
                 OpError::ParametersChanged => "parameters_changed",
                 OpError::TooLarge { .. } => "body_too_large",
+                OpError::TagQuota { .. } => "tag_quota",
                 OpError::RateLimited(_) => "rate_limited",
                 OpError::Unavailable => "unavailable",
                 OpError::Internal(_) => "internal",
@@ -146,6 +153,10 @@ pub enum ErrorStyle {
     AgentApi,
     /// API v2: the status that HTTP has, with `message`, `error_message`, `code` and `request_id`.
     V2,
+    /// The Tag Service: `requestId`, `code` and `message`; the id in `x-bce-request-id` as well.
+    TagService,
+    /// Artifactory: the status that HTTP has, with a list of one error.
+    Artifactory,
 }
 
 /// Puts around every route what each of them needs: an answer of its own to a
@@ -166,6 +177,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static BCE_REQUEST_ID: HeaderName = HeaderName::from_static("x-bce-request-id");
 
 /// Gives every request an id, and prints the error of its answer in the face's style.
 async fn render_errors(State((app, style)): State<(App, ErrorStyle)>, mut request: Request, next: Next) -> Response {
@@ -192,6 +204,9 @@ async fn render_errors(State((app, style)): State<(App, ErrorStyle)>, mut reques
         tell(source, &mut response);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
+        if style == ErrorStyle::TagService {
+            response.headers_mut().insert(BCE_REQUEST_ID.clone(), value.clone());
+        }
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
     response
@@ -206,6 +221,8 @@ fn rendered(style: ErrorStyle, error: &ApiError, request_id: &str) -> Response {
         ErrorStyle::V1 => v1(error, json!({ "error_message": text(error) })),
         ErrorStyle::AgentApi => v1(error, json!({ "error_message": text(error), "message": text(error) })),
         ErrorStyle::V2 => v2(error, request_id),
+        ErrorStyle::TagService => tag_service::error::rendered(error, request_id),
+        ErrorStyle::Artifactory => artifactory(error),
     };
     match error {
         ApiError::Op(OpError::RateLimited(wait)) => {
@@ -243,6 +260,17 @@ fn v2(error: &ApiError, request_id: &str) -> Response {
     let text = text(error);
     let body = json!({ "message": text, "error_message": text, "code": error.code(), "request_id": request_id });
     (error.status(), Json(body)).into_response()
+}
+
+fn artifactory(error: &ApiError) -> Response {
+    let status = error.status();
+    let body = json!({ "errors": [{ "status": status.as_u16(), "message": text(error) }] });
+    let mut response = (status, Json(body)).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        // Some clients send what they have only when they are asked.
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Muster\""));
+    }
+    response
 }
 
 /// How much of an error's text is shown, from its beginning and from its end: it

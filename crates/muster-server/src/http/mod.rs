@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod cursor;
+pub mod download;
 pub mod error;
 pub mod extract;
 pub mod order;
@@ -10,5 +11,6 @@ pub mod source;
 
 pub use body::{ApiBody, read_body};
 pub use cursor::Cursor;
+pub use download::attachment;
 pub use error::{ApiError, ErrorStyle, RequestId};
 pub use extract::{ApiPath, ApiQuery};

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::deadlines::WireDeadlines;
 use muster_core::filter::DeviceFilter;
 use muster_core::invalid::Invalid;
 use muster_core::names::{AppName, Text, Version};
+use muster_core::rollout::policy::WireRollout;
 use muster_core::wire::optional_object;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::deploy::deployments::Order;
+use crate::deploy::deployments::{Order, RolloutOrder};
 
 /// What is deployed, and how.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -26,6 +28,12 @@ pub struct Configuration {
     app: Option<ConfiguredApp>,
     /// What the flow's inputs stand for.
     parameters_mapping: Option<BTreeMap<String, String>>,
+    /// Muster's own: when its devices end by themselves.
+    #[serde(default, deserialize_with = "optional_object")]
+    deadlines: Option<WireDeadlines>,
+    /// Muster's own: how it goes over its devices; all of them at once by default.
+    #[serde(default, deserialize_with = "optional_object")]
+    rollout: Option<WireRollout>,
 }
 
 /// An app and the version that a deployment brings.
@@ -66,6 +74,10 @@ impl Configuration {
         let comment = self.comment().map_err(|refusal| refusal.within(fields.configuration));
         let app = self.app.map(ConfiguredApp::check).transpose();
         let app = app.map_err(|refusal| refusal.within("app").within(fields.configuration))?;
+        let deadlines = self.deadlines.unwrap_or_default().checked();
+        let deadlines = deadlines.map_err(|refusal| refusal.within("deadlines").within(fields.configuration));
+        let rollout = self.rollout.map(RolloutOrder::try_from).transpose();
+        let rollout = rollout.map_err(|refusal| refusal.within("rollout").within(fields.configuration));
         Ok(Order {
             filter,
             flow,
@@ -74,6 +86,8 @@ impl Configuration {
             comment: comment?,
             app,
             inputs: self.parameters_mapping.unwrap_or_default(),
+            deadlines: deadlines?,
+            rollout: rollout?,
         })
     }
 

@@ -6,7 +6,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use axum::extract::{State, WebSocketUpgrade};
 use axum::response::Response;
 use muster_core::limits::{HANDSHAKE_TIMEOUT, LINK_MESSAGE_BYTES_MAX};
-use muster_link::{Nonce, PROTOCOL_VERSION, ToDevice, ToServer};
+use muster_link::{Nonce, PROTOCOL_VERSION, RunId, ToDevice, ToServer};
 use muster_store::devices::DeviceKey;
 use muster_store::targets::{Report, ReportOutcome};
 use tokio::sync::mpsc;
@@ -177,6 +177,7 @@ impl Link {
                 Effect::Keep(keepalive) => self.app.keepalives.push(keepalive),
                 Effect::StoreFacts(facts) => self.store_facts(session, facts).await,
                 Effect::Store(report) => self.store(report).await?,
+                Effect::PutOff { run, reason } => self.put_off(session, &run, &reason).await?,
                 Effect::Tunnel { uuid, state, reason } => {
                     let (device_id, ip) = (session.first_keepalive().device_id, &session.first_keepalive().device_ip);
                     tunnels::answered(&self.app, device_id, ip, &uuid, state, &reason).await;
@@ -208,6 +209,27 @@ impl Link {
             self.send(&message).await?;
         }
         Ok(())
+    }
+
+    /// Stores that the device will not begin a run now. Where that cannot be stored the
+    /// link ends: over the next one the device is told again, and asks its hook again.
+    async fn put_off(&mut self, session: &Session, run: &RunId, reason: &str) -> Result<(), Gone> {
+        let device_id = session.first_keepalive().device_id;
+        let stored =
+            self.app.store.write(|tx| async move { tx.put_off(&run.deployment, device_id, run.attempt, reason).await });
+        match stored.await {
+            Ok(is_put_off) => {
+                if is_put_off {
+                    // Its place in a rollout is another's now.
+                    self.app.wake.device(device_id);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, device_id, "that a device said not now could not be stored");
+                Err(Gone)
+            }
+        }
     }
 
     async fn send(&mut self, message: &ToDevice) -> Result<(), Gone> {

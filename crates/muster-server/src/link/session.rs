@@ -99,6 +99,13 @@ pub enum Effect {
         /// Why, in the device's words.
         reason: String,
     },
+    /// The device will not begin a run now.
+    PutOff {
+        /// The run.
+        run: RunId,
+        /// Why, in the device's words.
+        reason: String,
+    },
     /// End the link: the device has been silent for too long.
     Close,
 }
@@ -132,6 +139,7 @@ impl Session {
                 event,
             })],
             ToServer::Tunnel { tunnel, state, reason } => vec![Effect::Tunnel { uuid: tunnel, state, reason }],
+            ToServer::NotNow { run, reason } => vec![Effect::PutOff { run, reason }],
             ToServer::Hello { .. } | ToServer::Unknown => Vec::new(),
         }
     }

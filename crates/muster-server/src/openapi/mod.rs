@@ -12,7 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use muster_core::flow::schema;
 use serde_json::{Value, json};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
 
 /// Adds to the operations what belongs to the document as a whole, what all of a
@@ -21,22 +21,39 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
 pub fn document(operations: OpenApi) -> Value {
     // An `OpenApi` that was made in this program is always JSON.
     let mut document = serde_json::to_value(described(operations)).unwrap_or_else(|_| json!({}));
+    name_wildcards(&mut document);
     credentials::tell(&mut document);
     formats::name(&mut document);
     examples::put_into(&mut document);
     document
 }
 
+/// What the router writes as `{*path}`, the rest of an address, OpenAPI has as `{path}`.
+fn name_wildcards(document: &mut Value) {
+    let Some(paths) = document["paths"].as_object_mut() else { return };
+    let wild: Vec<String> = paths.keys().filter(|path| path.contains("{*")).cloned().collect();
+    for path in wild {
+        if let Some(item) = paths.remove(&path) {
+            paths.insert(path.replace("{*", "{"), item);
+        }
+    }
+}
+
 fn described(mut document: OpenApi) -> OpenApi {
     document.info = InfoBuilder::new()
         .title("Muster")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("A fleet of Linux devices: the JFrog Connect REST API (v1 and v2), and Muster's own calls, marked x-muster."))
+        .description(Some("A fleet of Linux devices: the JFrog Connect REST API (v1 and v2), the BCE Tag Service, and Muster's own calls, marked x-muster."))
         .license(Some(License::new("Apache-2.0")))
         .build();
     let components = document.components.take().unwrap_or_else(|| ComponentsBuilder::new().build());
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    document.components = Some(ComponentsBuilder::from(components).security_scheme("access_token", bearer).build());
+    let signature = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+        "Authorization",
+        "bce-auth-v1/{access key id}/{moment}/{seconds}/{signed headers}/{signature}, as the SDKs of BCE make it",
+    )));
+    let components = ComponentsBuilder::from(components).security_scheme("access_token", bearer);
+    document.components = Some(components.security_scheme("bce_auth_v1", signature).build());
     document
 }
 

@@ -13,7 +13,7 @@ use muster_store::{StoreError, Tx};
 use rand::RngExt;
 use serde_json::json;
 
-use super::capabilities::require;
+use super::capabilities::{check_link, require};
 use crate::access::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
@@ -57,11 +57,7 @@ pub async fn create(app: &App, permitted: &Permitted, order: &TunnelOrder) -> Re
 
 fn check(app: &App, device: &Device) -> Result<()> {
     require(device, capability::PORT_TUNNEL, "device_uuid")?;
-    if app.links.has(device.id) {
-        return Ok(());
-    }
-    let problem = format!("{} is not connected to this server", device.uuid);
-    Err(OpError::NotNow { code: "device_offline", problem: Invalid::new("device_uuid", problem) })
+    check_link(app, device)
 }
 
 async fn insert(

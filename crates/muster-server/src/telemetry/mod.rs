@@ -29,6 +29,7 @@ pub async fn run(app: crate::app::App) {
         flush(&app).await;
         app.address_calls.forget_idle();
         app.token_calls.forget_idle();
+        app.access_key_calls.forget_idle();
         app.device_calls.forget_idle();
         app.agent_calls.forget_idle();
         app.log_file_calls.forget_idle();

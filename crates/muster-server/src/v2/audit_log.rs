@@ -28,8 +28,8 @@ pub struct EntryV2 {
     event_id: i64,
     #[schema(example = "2025-06-09T14:10:44Z")]
     time: String,
-    /// `user:…`, `device:…`, `pairing-token`, `anonymous` for a failed login, or `server`
-    /// for what the clock did.
+    /// `user:…`, `device:…`, `pairing-token`, `anonymous` for a failed login, `muster-admin`
+    /// for that command, or `server` for what the clock did.
     #[schema(example = "user:admin")]
     actor: String,
     /// The `operationId` of what was asked.

@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use indexmap::IndexMap;
 use muster_core::access::Operation;
 use muster_core::target::{Reason, StepResult};
-use muster_store::dispatch::Standing;
 use muster_store::targets::TargetView;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -122,9 +121,8 @@ pub struct Why {
 }
 
 impl Why {
-    fn new(target: &TargetView, standing: Option<Standing>) -> Self {
-        let now = standing.and_then(|standing| standing::why(target.status, standing));
-        let Reason { code, text } = now.unwrap_or_else(|| target.reason.clone());
+    fn new(target: &TargetView, reason: Reason) -> Self {
+        let Reason { code, text } = reason;
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         Self {
             reason_code: some(code),
@@ -163,7 +161,7 @@ pub async fn get(
     let target = deployments::find_target(store, &deployment, &device).await?;
     let steps = store.steps_of(deployment.id, target.device_id).await?;
     let why = match enrich {
-        true => Some(Why::new(&target, store.standing(deployment.id, target.device_id).await?)),
+        true => Some(Why::new(&target, standing::reason(store, deployment.id, &target).await?)),
         false => None,
     };
     Ok(Json(TargetWithSteps {

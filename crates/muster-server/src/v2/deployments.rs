@@ -9,10 +9,12 @@ use muster_core::filter::{DeviceFilter, WireDeviceFilter};
 use muster_core::invalid::Invalid;
 use muster_core::wire::object;
 use muster_store::deployments::Deployment;
+use muster_store::rollouts::Rollout;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
+use super::rollouts::RolloutBody;
 use super::wire::{Error, Message, PageQuery, PaginationInfo};
 use crate::app::App;
 use crate::deploy::deployments::{self, Order};
@@ -100,6 +102,16 @@ pub struct DeploymentBody {
     /// `manual` or `api-deployment`.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Muster's own: how it goes over its devices; absent where it went to all of them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<RolloutBody>,
+}
+
+impl DeploymentBody {
+    /// The same with its rollout.
+    pub(super) fn with(self, rollout: Option<Rollout>) -> Self {
+        Self { rollout: rollout.map(RolloutBody::from), ..self }
+    }
 }
 
 impl From<Deployment> for DeploymentBody {
@@ -114,6 +126,7 @@ impl From<Deployment> for DeploymentBody {
             medium: 0,
             deployment_uuid: deployment.uuid,
             kind: deployment.kind.as_str(),
+            rollout: None,
         }
     }
 }
@@ -149,8 +162,14 @@ pub async fn list(
     let (rows, is_more) = store.deployments_page(permitted.fleet().id, page.after, page.limit).await?;
     let after = page.next(rows.last().map(|deployment| deployment.id), is_more);
     let total = store.deployments_count(permitted.fleet().id).await?;
+    let ids: Vec<_> = rows.iter().map(|deployment| deployment.id).collect();
+    let mut rollouts = store.rollouts_of(&ids).await?;
+    let mut body = |deployment: Deployment| {
+        let place = rollouts.iter().position(|rollout| rollout.deployment_id == deployment.id);
+        DeploymentBody::from(deployment).with(place.map(|place| rollouts.swap_remove(place)))
+    };
     Ok(Json(DeploymentPage {
-        deployments: rows.into_iter().map(DeploymentBody::from).collect(),
+        deployments: rows.into_iter().map(&mut body).collect(),
         pagination_info: PaginationInfo { after, total },
     }))
 }
@@ -174,7 +193,10 @@ pub async fn get(
     ApiPath((key, uuid)): ApiPath<(String, String)>,
 ) -> Result<Json<DeploymentBody>, ApiError> {
     let permitted = bearer.fleet(Operation::GetDeployment, &key).await?;
-    Ok(Json(deployments::find(app.store.read(), &permitted, &uuid).await?.into()))
+    let store = app.store.read();
+    let deployment = deployments::find(store, &permitted, &uuid).await?;
+    let rollout = store.find_rollout(deployment.id).await?;
+    Ok(Json(DeploymentBody::from(deployment).with(rollout)))
 }
 
 /// Abort a deployment.

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use muster_core::access::Operation;
 use muster_core::names::DevicePath;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use utoipa::ToSchema;
 use super::Bearer;
 use super::wire::Error;
 use crate::app::App;
+use crate::artifactory::base_url;
 use crate::fleet::devices;
 use crate::http::{ApiBody, ApiError, ApiPath};
 use crate::remote::logs;
@@ -30,6 +32,9 @@ pub struct LogsRequested {
 }
 
 /// Ask a device for files.
+///
+/// The address is of use to any HTTP client for a week: whoever has it needs nothing else. It
+/// answers 404 until the device has sent what it was asked for.
 #[utoipa::path(
     post, path = "/api/v2/{project_key}/devices/{device_uuid}/logs", operation_id = "RequestDeviceLogs", tag = "Devices",
     params(
@@ -48,10 +53,13 @@ pub async fn request(
     State(app): State<App>,
     bearer: Bearer,
     ApiPath((key, uuid)): ApiPath<(String, String)>,
+    headers: HeaderMap,
     ApiBody(body): ApiBody<LogsBody>,
 ) -> Result<Json<LogsRequested>, ApiError> {
     let permitted = bearer.fleet(Operation::RequestDeviceLogs, &key).await?;
     let device = devices::find(app.store.read(), &permitted, &uuid).await?;
     let path = DevicePath::parse(body.files_path).map_err(|refusal| refusal.within("files_path"))?;
-    match logs::request(&device, &path)? {}
+    let base = base_url(&app, &headers);
+    let download_url = logs::request(&app, &permitted, &device, &path, &base).await?;
+    Ok(Json(LogsRequested { download_url }))
 }

@@ -7,9 +7,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
+use muster_core::deadlines::WireDeadlines;
 use muster_core::invalid::Invalid;
 use muster_core::limits::{HEARTBEAT_MAX, HEARTBEAT_MIN};
 use muster_core::names::{FleetName, ProjectKey};
+use muster_core::window::{self, WireUpdateWindow};
+use muster_core::wire::{optional_object, optional_objects};
 use muster_store::fleets::{FleetChange, FleetView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -32,6 +35,12 @@ pub struct FleetBody {
     created_time: String,
     device_count: u64,
     group_count: u64,
+    /// When its deployments' devices end by themselves; absent where the server's deadlines hold.
+    #[serde(skip_serializing_if = "WireDeadlines::is_empty")]
+    deadlines: WireDeadlines,
+    /// When its devices may begin an update; absent where they may at any time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    update_windows: Vec<WireUpdateWindow>,
 }
 
 impl From<FleetView> for FleetBody {
@@ -43,6 +52,8 @@ impl From<FleetView> for FleetBody {
             created_time: Timestamp::to_rfc3339(view.created_at),
             device_count: view.device_count,
             group_count: view.group_count,
+            deadlines: view.fleet.deadlines,
+            update_windows: view.fleet.update_windows,
         }
     }
 }
@@ -163,12 +174,27 @@ pub struct PatchFleetBody {
     /// 5 to 3600.
     #[schema(minimum = 5, maximum = 3_600)]
     heartbeat_seconds: Option<u64>,
+    /// All of its deadlines; what is left out of them is decided by the server.
+    #[serde(default, deserialize_with = "optional_object")]
+    deadlines: Option<WireDeadlines>,
+    /// All of its update windows; an empty list lets devices begin at any time.
+    #[serde(default, deserialize_with = "optional_objects")]
+    update_windows: Option<Vec<WireUpdateWindow>>,
 }
 
 impl PatchFleetBody {
     fn checked(self) -> Result<FleetChange, Invalid> {
         let name = self.name.map(FleetName::parse).transpose().map_err(|refusal| refusal.within("name"))?;
-        Ok(FleetChange { name, heartbeat: self.heartbeat_seconds.map(heartbeat).transpose()? })
+        let deadlines = self.deadlines.map(WireDeadlines::checked).transpose();
+        if let Some(windows) = &self.update_windows {
+            window::checked(windows).map_err(|refusal| refusal.within("update_windows"))?;
+        }
+        Ok(FleetChange {
+            name,
+            heartbeat: self.heartbeat_seconds.map(heartbeat).transpose()?,
+            deadlines: deadlines.map_err(|refusal| refusal.within("deadlines"))?,
+            update_windows: self.update_windows,
+        })
     }
 }
 

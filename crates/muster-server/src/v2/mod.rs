@@ -1,6 +1,7 @@
 //! API v2 of Connect, and Muster's own calls in its conventions: a bearer token,
 //! the fleet's key in the path, cursors. Translates, and nothing else.
 
+pub mod access_keys;
 pub mod app_versions;
 pub mod apps;
 pub mod audit_log;
@@ -21,7 +22,9 @@ pub mod monitor;
 pub mod pairing_tokens;
 pub mod port_tunnels;
 pub mod registries;
+pub mod repositories;
 pub mod roles;
+pub mod rollouts;
 pub mod saved_filters;
 pub mod tags;
 pub mod tokens;
@@ -35,6 +38,7 @@ use axum::http::request::Parts;
 use muster_core::access::Operation;
 use muster_core::token::{Secret, TokenKind};
 
+use crate::access::artifacts::PermittedRepository;
 use crate::access::rate::Source;
 use crate::access::{Caller, Permitted, PermittedAccount, refusals};
 use crate::app::App;
@@ -64,6 +68,12 @@ impl Bearer {
             refusals::note(&self.app, &self.caller, operation, None, error).await;
         }
         permitted
+    }
+
+    /// The artifact repository with that name, for `operation`.
+    pub(crate) async fn repository(&self, operation: Operation, name: &str) -> Result<PermittedRepository, OpError> {
+        let permitted = self.caller.repository(self.app.store.read(), operation, name).await;
+        self.told(operation, permitted).await
     }
 
     /// What an operation of the account answered; a refusal is noted in the audit log.

@@ -5,8 +5,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use muster_core::access_key::TagPolicy;
 use muster_core::clock::Clock;
+use muster_core::names::{Text, UserName};
 use muster_link::Identity;
+use muster_server::access::access_keys::{self, KeyOrder};
+use muster_server::access::bce_auth::Signer;
 use muster_server::app::App;
 use muster_server::deploy::engine;
 use muster_server::error::WorkError;
@@ -46,6 +50,7 @@ impl TestApp {
             database: database.location().clone(),
             address_calls_per_minute: PLENTY,
             access_token_calls_per_minute: PLENTY,
+            access_key_calls_per_minute: PLENTY,
             v1_device_calls_per_minute: PLENTY,
             v1_account_calls_per_minute: PLENTY,
             login_attempts_per_minute: PLENTY,
@@ -131,6 +136,17 @@ impl TestApp {
         Caller::new(self, self.house.keys[name].clone())
     }
 
+    /// Signs as that user, with a new access key.
+    pub(crate) async fn signer(&self, user: &str, policy: TagPolicy) -> Signer {
+        let app = self.app();
+        let order = KeyOrder { description: Text::parse("").unwrap(), user: None, policy };
+        let mut rng = app.random(StdRng::from_rng);
+        let user = UserName::parse(user).unwrap();
+        let (key, secret) =
+            access_keys::create_by_operator(&app.store, &app.vault, &user, &order, &mut rng).await.unwrap();
+        Signer::new(key.access_key_id, secret)
+    }
+
     /// A key that no other device of the test has.
     pub(crate) fn identity(&self) -> Identity {
         Identity::random(&mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))
@@ -151,6 +167,7 @@ impl TestApp {
 
     /// One whole pass of the engine: what it does not do now, it does not do at all.
     pub(crate) async fn reconcile(&self) {
+        engine::roll_out(self.app()).await.unwrap();
         engine::send_due(self.app(), None).await.unwrap();
     }
 

@@ -13,6 +13,8 @@ on_both_engines!(
     versions_are_made_and_deleted,
     versions_come_page_by_page,
     a_tag_is_made_renamed_and_deleted,
+    a_tag_is_merged_into_another,
+    a_deletion_is_previewed,
     counts_know_only_what_the_caller_sees,
     names_may_hold_anything_that_a_path_can_encode,
     refuses_wrong_names,
@@ -27,7 +29,10 @@ fn app_body(name: &str, devices: u64, versions: u64) -> Value {
 }
 
 fn tag_body(name: &str, key: &str, value: &str, devices: u64) -> Value {
-    json!({ "name": name, "key": key, "value": value, "created_time": MADE, "device_count": devices })
+    let counts = json!({ "device_count": devices, "resource_count": 0 });
+    let mut body = json!({ "name": name, "key": key, "value": value, "created_time": MADE });
+    body.as_object_mut().unwrap().extend(counts.as_object().unwrap().clone());
+    body
 }
 
 fn version_body(version: &str, devices: u64) -> Value {
@@ -173,9 +178,59 @@ async fn a_tag_is_made_renamed_and_deleted(app: &TestApp) {
     let log = app.audit().await;
     let expected = [
         r#"user:admin PatchTag tag:site=London 127.0.0.1 {"after":{"name":"Leeds"},"before":{"name":"site=London"}}"#,
-        r#"user:admin DeleteTag tag:Leeds 127.0.0.1 {"before":{"name":"Leeds"},"devices":2}"#,
+        r#"user:admin DeleteTag tag:Leeds 127.0.0.1 {"before":{"name":"Leeds"},"devices":2,"resources":0}"#,
     ];
     assert!(expected.iter().all(|line| log.contains(&(*line).to_owned())), "{log:#?}");
+}
+
+async fn a_tag_is_merged_into_another(app: &TestApp) {
+    let (one, two) = (SimulatedDevice::enroll(app, "one").await, SimulatedDevice::enroll(app, "two").await);
+    set(app, &one, "tags", &json!(["red", "site=London"])).await;
+    set(app, &two, "tags", &json!(["red"])).await;
+    let path = format!("{TAGS}/red/merge");
+    let merged = app.admin().post(&path, &json!({ "into": "site=London" })).await.ok(200);
+    assert_eq!(merged, tag_body("site=London", "site", "London", 2));
+    for device in [&one, &two] {
+        assert_eq!(device.seen().await["tags"], json!(["site=London"]));
+    }
+    assert_eq!(app.viewer().get(TAGS).await.ok(200)["pagination_info"]["total"], 1);
+    let event = r#"user:admin MergeTag tag:red 127.0.0.1 {"after":{"name":"site=London"},"before":{"name":"red"},"devices":2,"resources":0}"#;
+    assert_eq!(app.audit().await.last().unwrap(), event);
+    app.admin().post(&path, &json!({ "into": "site=London" })).await.refused(404);
+    let path = format!("{TAGS}/site=London/merge");
+    for (into, refusal) in [
+        ("red", "into: no tag is called \"red\""),
+        ("site=London", "into: \"site=London\" is the tag itself"),
+        (" ", "into: \" \" is empty"),
+    ] {
+        assert_eq!(app.admin().post(&path, &json!({ "into": into })).await.refused(400), refusal);
+    }
+    app.operator().post(&path, &json!({ "into": "red" })).await.refused(403);
+}
+
+async fn a_deletion_is_previewed(app: &TestApp) {
+    let device = SimulatedDevice::enroll(app, "one").await;
+    set(app, &device, "tags", &json!(["red", "site=London"])).await;
+    set(app, &device, "tags", &json!(["blue"])).await;
+    let (events, preview) = (app.audit().await.len(), "/api/v2/account/tag-deletions/preview");
+    let asked = json!({ "tags": ["site=London", "none", "red"] });
+    let expected = json!({
+        "tags": [tag_body("red", "red", "", 1), tag_body("site=London", "site", "London", 1)], "missing": ["none"],
+    });
+    assert_eq!(app.admin().post(preview, &asked).await.ok(200), expected);
+    let nothing = json!({ "tags": [], "missing": ["site=London", "none", "red"] });
+    assert_eq!(app.stranger().post(preview, &asked).await.ok(200), nothing);
+    assert_eq!(
+        (device.seen().await["tags"].clone(), app.audit().await.len()),
+        (json!(["red", "site=London", "blue"]), events)
+    );
+    for (tags, refusal) in [
+        (json!([]), "tags: is empty"),
+        (json!(["red", ""]), "tags[1]: \"\" is empty"),
+        (json!(vec!["x"; 1_001]), "tags: has 1001 items, at most 1000 are allowed"),
+    ] {
+        assert_eq!(app.admin().post(preview, &json!({ "tags": tags })).await.refused(400), refusal);
+    }
 }
 
 async fn counts_know_only_what_the_caller_sees(app: &TestApp) {

@@ -58,7 +58,7 @@ fn response(answer: &Answer) -> Value {
 /// Nobody should copy a token from a page, nor a scanner take one for real.
 fn masked(text: &str) -> String {
     let mut pieces = text.split('"').map(|piece| match piece.split_once('_') {
-        Some((kind @ ("mu" | "ma" | "mp" | "md"), random)) if random.len() == 43 => {
+        Some((kind @ ("mu" | "ma" | "mp" | "md" | "ms"), random)) if random.len() == 43 => {
             format!("{kind}_{}", "0".repeat(43))
         }
         _ => piece.to_owned(),
@@ -74,7 +74,7 @@ fn body_of(text: &str) -> Value {
 
 /// The parameters in the path and in the query.
 fn parameters(operation: Operation, sent: &Sent) -> Value {
-    let of_template = operation.path().split('/');
+    let of_template = operation.place().split('/');
     let mut found = Map::new();
     for (name, value) in
         of_template.zip(sent.url.path_segments().map(|it| [""].into_iter().chain(it)).into_iter().flatten())

@@ -109,7 +109,7 @@ description may hold line breaks and tabs.
 
 type Rows = Vec<(&'static str, String)>;
 
-fn sections() -> [(&'static str, Rows); 6] {
+fn sections() -> [(&'static str, Rows); 7] {
     let defaults = ServerConfig::new("data".into(), None, ([127, 0, 0, 1], 0).into());
     [
         ("Calls a minute", calls(&defaults)),
@@ -117,6 +117,7 @@ fn sections() -> [(&'static str, Rows); 6] {
         ("Pages and lists", pages()),
         ("Bodies and documents", bodies(&defaults)),
         ("Time", times()),
+        ("Artifacts", artifacts(&defaults)),
         ("People and secrets", people()),
     ]
 }
@@ -125,6 +126,7 @@ fn calls(defaults: &ServerConfig) -> Rows {
     vec![
         ("each address, whatever it asks (an IPv6 /64 is one)", defaults.address_calls_per_minute.to_string()),
         ("each access token, API v2", defaults.access_token_calls_per_minute.to_string()),
+        ("each access key, the Tag Service", defaults.access_key_calls_per_minute.to_string()),
         ("each account token, API v1", defaults.v1_account_calls_per_minute.to_string()),
         ("each device token, API v1", defaults.v1_device_calls_per_minute.to_string()),
         ("each device token, Agent API", defaults.agent_api_calls_per_minute.to_string()),
@@ -138,6 +140,7 @@ fn names() -> Rows {
         ("project key", format!("2 to {}", l::PROJECT_KEY_CHARS_MAX)),
         ("version", l::VERSION_CHARS_MAX.to_string()),
         ("description, comment, postal address", l::TEXT_CHARS_MAX.to_string()),
+        ("key, and value, of a tag that the Tag Service makes", l::TAG_HALF_CHARS_MAX.to_string()),
         ("value of an update parameter", l::INPUT_VALUE_CHARS_MAX.to_string()),
         ("address of a registry", l::URL_CHARS_MAX.to_string()),
     ]
@@ -150,6 +153,11 @@ fn pages() -> Rows {
         ("tags that the device list shows of one device", l::LISTED_TAGS_MAX.to_string()),
         ("updates that are shown of one device", l::SHOWN_UPDATES_MAX.to_string()),
         ("port tunnels that the list shows", l::LISTED_TUNNELS_MAX.to_string()),
+        (
+            "tags of an account beyond which the Tag Service makes no more, by default",
+            l::ACCOUNT_TAGS_DEFAULT.to_string(),
+        ),
+        ("rows that a list of the Tag Service, which has no pages, holds in memory", l::STREAMED_ROWS.to_string()),
         ("values of the data monitor that are kept of each parameter and device", l::MONITOR_RECORDS_MAX.to_string()),
     ]
 }
@@ -160,12 +168,39 @@ fn bodies(defaults: &ServerConfig) -> Rows {
         ("groups, and filters, in one device filter", l::FILTER_ITEMS_MAX.to_string()),
         ("operations in one PATCH, and tags or apps in one operation", l::PATCH_ITEMS_MAX.to_string()),
         ("tags and apps in all of one PATCH", l::PATCH_ITEMS_TOTAL_MAX.to_string()),
+        ("tags in one call of the Tag Service, of one resource, and in one preview", l::TAGS_AT_ONCE_MAX.to_string()),
+        ("resources in one call that changes their tags", l::RESOURCES_AT_ONCE_MAX.to_string()),
+        ("tags of all resources in one call", l::ASSIGNED_TAGS_MAX.to_string()),
+        (
+            "resource ids, regions or service types in one query of the Tag Service",
+            l::QUERIED_RESOURCES_MAX.to_string(),
+        ),
         ("flows in one document", l::FLOWS_MAX.to_string()),
         ("steps in one flow", l::FLOW_STEPS_MAX.to_string()),
         ("update parameters of one document", l::FLOW_INPUTS_MAX.to_string()),
+        ("waves that a rollout names", l::ROLLOUT_WAVES_MAX.to_string()),
+        ("devices that a wave or a budget of a rollout counts", l::ROLLOUT_DEVICES_MAX.to_string()),
+        ("update windows of a fleet", l::UPDATE_WINDOWS_MAX.to_string()),
         ("values in one call to the data monitor", l::MONITOR_VALUES_MAX.to_string()),
         ("kept of each output of a step, bytes", l::STEP_OUTPUT_BYTES_MAX.to_string()),
         ("message on the control link, bytes", l::LINK_MESSAGE_BYTES_MAX.to_string()),
+    ]
+}
+
+fn artifacts(defaults: &ServerConfig) -> Rows {
+    vec![
+        ("repositories of an account", l::REPOSITORIES_MAX.to_string()),
+        ("name of a repository, characters", l::REPOSITORY_NAME_CHARS_MAX.to_string()),
+        ("path of an artifact, characters", l::ARTIFACT_PATH_CHARS_MAX.to_string()),
+        ("folders around an artifact", l::ARTIFACT_FOLDERS_MAX.to_string()),
+        ("one artifact, bytes", defaults.artifact_bytes_max.to_string()),
+        ("uploads that one server takes at once; others wait", l::ARTIFACT_UPLOADS_MAX.to_string()),
+        ("an upload", human(l::ARTIFACT_UPLOAD_TIMEOUT)),
+        ("folders, and artifacts, that the information about a folder shows", l::LISTED_ARTIFACTS_MAX.to_string()),
+        ("what no artifact has any more stays in the storage", human(l::BLOB_GRACE)),
+        ("what a device is given to fetch an artifact works", human(l::ARTIFACT_GRANT_LIFETIME)),
+        ("a device that was asked for files may send them", human(l::UPLOAD_GRANT_LIFETIME)),
+        ("the address of such files works", human(l::DOWNLOAD_GRANT_LIFETIME)),
     ]
 }
 
@@ -175,7 +210,14 @@ fn times() -> Rows {
         ("heartbeats missed before a device is offline", l::HEARTBEATS_MISSED_MAX.to_string()),
         ("a step", format!("{} by default, at most {}", human(l::STEP_TIMEOUT_DEFAULT), human(l::STEP_TIMEOUT_MAX))),
         ("a device pending in a deployment, by default", human(l::PENDING_DEADLINE)),
-        ("an abort unconfirmed", human(l::ABORT_DEADLINE)),
+        ("an abort unconfirmed, by default", human(l::ABORT_DEADLINE)),
+        (
+            "a deadline that a fleet, a flow or a deployment sets",
+            format!("{} to {}", human(l::DEADLINE_MIN), human(l::DEADLINE_MAX)),
+        ),
+        ("before a device that said not now is asked again", human(l::ASK_AGAIN_AFTER)),
+        ("between two looks for devices that a deployment follows", human(l::FOLLOW_PERIOD)),
+        ("an update window", format!("at most {} min", l::UPDATE_WINDOW_MINUTES_MAX)),
         ("a handshake on the control link", human(l::HANDSHAKE_TIMEOUT)),
         ("a device's answer to a port tunnel", human(l::TUNNEL_ANSWER_TIMEOUT)),
         (

@@ -16,7 +16,6 @@ on_both_engines!(
     a_device_that_does_not_answer_ends_it,
     a_device_may_fail_or_close_it,
     refuses_wrong_orders,
-    no_device_can_be_asked_for_files_yet,
 );
 
 async fn order(app: &TestApp, device: &SimulatedDevice<'_>) -> Value {
@@ -197,22 +196,4 @@ async fn refuses_wrong_orders(app: &TestApp) {
         app.operator().get(&format!("port_tunnel/{id}")).await.refused(404);
         app.operator().delete(&format!("port_tunnel/{id}")).await.refused(404);
     }
-}
-
-async fn no_device_can_be_asked_for_files_yet(app: &TestApp) {
-    let device = SimulatedDevice::enroll(app, "device").await;
-    let ask = async |path: &str| {
-        app.operator().post(&format!("devices/{}/logs", device.uuid), &json!({ "files_path": path })).await
-    };
-    let text = format!("device_uuid: the agent of {}, version 0.1.0, does not support upload_files", device.uuid);
-    assert_eq!(ask("/var/log").await.v2_error(), (409, "not_supported_by_device".to_owned(), text));
-    for (path, expected) in [
-        ("", "files_path: \"\" is not an absolute path"),
-        ("var/log", "files_path: \"var/log\" is not an absolute path"),
-        ("/a\n", "files_path: \"/a\\n\" holds the control character U+000A"),
-    ] {
-        assert_eq!(ask(path).await.refused(400), expected);
-    }
-    device.connect_with(&["upload_files"]).await;
-    assert_eq!(ask("/var/log").await.v2_error().1, "not_supported_by_server");
 }

@@ -18,7 +18,7 @@ impl Schemas {
 
     /// What is wrong with an answer of that operation.
     pub(crate) fn problems(&self, operation: Operation, answer: &Answer) -> Vec<String> {
-        let responses = &self.0["paths"][operation.path()][operation.method().to_lowercase()]["responses"];
+        let responses = &self.0["paths"][operation.place()][operation.method().to_lowercase()]["responses"];
         let Some(response) = responses.get(answer.status.to_string()) else {
             return vec![format!("{} is not documented", answer.status)];
         };

@@ -20,6 +20,8 @@ pub struct Model {
     pub run_deadline_ms: i64,
     pub created_by: String,
     pub created_at: i64,
+    pub pending_deadline_ms: i64,
+    pub abort_deadline_ms: i64,
 }
 
 /// Joins are written where they are needed.

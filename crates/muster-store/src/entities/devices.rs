@@ -29,6 +29,7 @@ pub struct Model {
     pub has_agent: bool,
     pub capabilities: String,
     pub told_heartbeat_ms: i64,
+    pub time_zone: String,
 }
 
 /// Joins are written where they are needed.

@@ -13,6 +13,10 @@ pub struct Model {
     pub name: String,
     pub heartbeat_ms: i64,
     pub created_at: i64,
+    pub pending_deadline_ms: i64,
+    pub run_deadline_ms: i64,
+    pub abort_deadline_ms: i64,
+    pub update_windows: String,
 }
 
 /// Joins are written where they are needed.

@@ -1,12 +1,16 @@
 //! The tables, one file each. A row type never leaves this crate.
 #![expect(unreachable_pub, reason = "the derives make every item public; the modules are not")]
 
+pub(crate) mod access_keys;
 pub(crate) mod accounts;
 pub(crate) mod app_parameters;
 pub(crate) mod app_records;
 pub(crate) mod app_versions;
 pub(crate) mod apps;
+pub(crate) mod artifact_folders;
+pub(crate) mod artifacts;
 pub(crate) mod audit_events;
+pub(crate) mod blobs;
 pub(crate) mod deleted_device_tokens;
 pub(crate) mod deleted_devices;
 pub(crate) mod deployments;
@@ -20,11 +24,15 @@ pub(crate) mod fleets;
 pub(crate) mod flow_sources;
 pub(crate) mod flows;
 pub(crate) mod groups;
+pub(crate) mod loose_objects;
 pub(crate) mod pairing_details;
 pub(crate) mod port_tunnels;
 pub(crate) mod registries;
+pub(crate) mod repositories;
+pub(crate) mod resource_tags;
 pub(crate) mod role_permissions;
 pub(crate) mod roles;
+pub(crate) mod rollouts;
 pub(crate) mod saved_filters;
 pub(crate) mod sealing_checks;
 pub(crate) mod steps;

@@ -23,6 +23,10 @@ pub struct Model {
     pub started_at: i64,
     pub finished_at: i64,
     pub deadline_at: i64,
+    pub wave: i32,
+    pub is_released: bool,
+    pub pending_until_at: i64,
+    pub ask_again_at: i64,
 }
 
 /// Joins are written where they are needed.

@@ -11,6 +11,10 @@ mod m0004_device_deletion;
 mod m0005_agent_api;
 mod m0006_device_lists;
 mod m0007_device_files;
+mod m0008_access_keys;
+mod m0009_resource_tags;
+mod m0010_rollouts;
+mod m0011_artifacts;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -26,6 +30,10 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_agent_api::Migration),
             Box::new(m0006_device_lists::Migration),
             Box::new(m0007_device_files::Migration),
+            Box::new(m0008_access_keys::Migration),
+            Box::new(m0009_resource_tags::Migration),
+            Box::new(m0010_rollouts::Migration),
+            Box::new(m0011_artifacts::Migration),
         ]
     }
 }

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use muster_core::ids::{DeviceUuid, RowId};
+use muster_core::names::{Region, ResourceId, ResourceUuid, ServiceType};
+use muster_core::resource::Resource;
 use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel};
 
 use crate::db::{Result, Store, Tx};
 use crate::entities::{app_versions, device_apps, device_presence, device_tags, devices};
 use crate::fleets::Fleet;
 use crate::presence::Keepalive;
+use crate::resources::ResourceTag;
 
 /// Rows of one statement: times the columns of the widest table well below both engines' limit on bound values.
 const ROWS_MAX: usize = 1_000;
@@ -32,6 +35,22 @@ pub async fn seed_tag(store: &Store, tag_id: RowId, device_ids: &[RowId]) -> Res
     for ids in device_ids.chunks(TRANSACTION_ROWS_MAX) {
         let row = |id: &RowId| device_tags::Model { device_id: *id, tag_id };
         store.write(|tx| async move { insert_all(&tx, ids.iter().map(row)).await }).await?;
+    }
+    Ok(())
+}
+
+/// Puts a tag on `count` resources that are no devices: `BCC`, in two regions, `i-0`, `i-1` and so on.
+pub async fn seed_resources(store: &Store, account_id: RowId, tag_id: RowId, count: usize) -> Result<()> {
+    let (kind, regions) = (ServiceType::parse("BCC")?, [Region::parse("bj")?, Region::parse("gz")?]);
+    let numbers: Vec<usize> = (0..count).collect();
+    for numbers in numbers.chunks(TRANSACTION_ROWS_MAX) {
+        let link = |number: &usize| {
+            let (service_type, region) = (kind.clone(), regions[number % 2].clone());
+            let resource = Resource { service_type, region, id: ResourceId::parse(format!("i-{number}"))? };
+            Ok(ResourceTag { resource, uuid: ResourceUuid::default(), tag_id })
+        };
+        let links = &numbers.iter().map(link).collect::<Result<Vec<_>>>()?;
+        store.write(|tx| async move { tx.tag_resources(account_id, links).await }).await?;
     }
     Ok(())
 }
@@ -103,6 +122,7 @@ fn device(tx: &Tx, fleet: &Fleet, group_id: RowId, number: usize) -> devices::Mo
         has_agent: true,
         capabilities: "[]".to_owned(),
         told_heartbeat_ms: 0,
+        time_zone: String::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use muster_store::{ConnectionTrait, Result, StoreError, Tx};
 use sea_orm::Statement;
 
 use crate::fixture::{House, app, group, tag, version};
+use crate::resources::{link, resource};
 
 on_both_engines!(
     a_deleted_fleet_takes_its_rows_along,
@@ -196,17 +197,58 @@ async fn a_tag_is_put_on_a_device_before_or_after_it_is_deleted() {
     let put = async |tx: &Tx| tx.change_device(&device, &add, |_| String::new()).await;
     let delete = async |tx: &Tx| {
         let id = tx.find_tag(house.account, &red).await?.ok_or_else(|| gone("tag"))?;
-        tx.delete_tag(id).await
+        tx.delete_tags(&[id]).await
     };
     let look = async |tx: &Tx| tx.find_tag(house.account, &red).await.map(drop);
     house.tag("red", &[]).await;
     let (deleted, tries) = interrupted(&house, look, async |tx| put(&tx).await, delete).await;
-    assert_eq!((deleted.unwrap(), tries > 1), (1, true), "put on first, then deleted");
+    assert_eq!((deleted.unwrap().devices, tries > 1), (1, true), "put on first, then deleted");
     assert_eq!(house.tag_names(&device).await, Vec::<String>::new());
     house.tag("red", &[]).await;
     let (done, tries) = interrupted(&house, look, async |tx| delete(&tx).await.map(drop), put).await;
     assert_eq!((done.unwrap(), tries > 1), ((), true), "deleted first, then made anew");
     assert_eq!(house.tag_names(&device).await, ["red"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_is_put_on_a_resource_before_or_after_it_is_deleted() {
+    let house = House::on(TestDatabase::postgres().await).await;
+    let (ours, red) = ([resource("BCC", "bj", "i-1")], tag("red"));
+    let put = async |tx: &Tx| {
+        let id = tx.ensure_tag(house.account, &red).await?;
+        tx.tag_resources(house.account, &[link(&ours[0], "", id)]).await.map(drop)
+    };
+    let delete = async |tx: &Tx| {
+        let id = tx.find_tag(house.account, &red).await?.ok_or_else(|| gone("tag"))?;
+        tx.delete_tags(&[id]).await
+    };
+    let look = async |tx: &Tx| tx.find_tag(house.account, &red).await.map(drop);
+    let bears = async || house.store().read().tags_of_resources(house.account, &ours).await.unwrap().len();
+    house.tag("red", &[]).await;
+    let (deleted, tries) = interrupted(&house, look, async |tx| put(&tx).await, delete).await;
+    assert_eq!((deleted.unwrap().resources, tries > 1), (1, true), "put on first, then deleted");
+    assert_eq!(bears().await, 0);
+    house.tag("red", &[]).await;
+    let (done, tries) = interrupted(&house, look, async |tx| delete(&tx).await.map(drop), put).await;
+    assert_eq!((done.unwrap(), tries > 1, bears().await), ((), true, 1), "deleted first, then made anew");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_is_merged_away_before_or_after_it_is_put_on() {
+    let house = House::on(TestDatabase::postgres().await).await;
+    let (device, red) = (house.device("one").await, tag("red"));
+    let blue = house.tag("blue", &[]).await;
+    let add = [DeviceChange::AddTags(vec![red.clone()])];
+    let put = async |tx: &Tx| tx.change_device(&device, &add, |_| String::new()).await;
+    let merge = async |tx: &Tx| {
+        let id = tx.find_tag(house.account, &red).await?.ok_or_else(|| gone("tag"))?;
+        tx.merge_tags(id, blue).await
+    };
+    let look = async |tx: &Tx| tx.find_tag(house.account, &red).await.map(drop);
+    house.tag("red", &[]).await;
+    let (merged, tries) = interrupted(&house, look, async |tx| put(&tx).await, merge).await;
+    assert_eq!((merged.unwrap().devices, tries > 1), (1, true));
+    assert_eq!(house.tag_names(&device).await, ["blue"], "nothing that bore it is left without");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

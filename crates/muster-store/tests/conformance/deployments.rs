@@ -174,5 +174,5 @@ async fn the_number_of_statements_does_not_grow_with_the_fleet(db: TestDatabase)
     });
     assert_eq!(made.await.unwrap().target_count, 1_500);
     let sent = statements.take();
-    assert_eq!(sent.len(), 3 + 1 + 2, "{sent:#?}");
+    assert_eq!(sent.len(), 3 + 1 + 3, "{sent:#?}");
 }

@@ -30,6 +30,7 @@ async fn an_enrolled_device_is_as_it_was_said(db: TestDatabase) {
         arch: "aarch64".to_owned(),
         ip_addresses: vec!["192.0.2.1".to_owned()],
         mac_addresses: vec!["02:00:00:00:00:01".to_owned(), "02:00:00:00:00:02".to_owned()],
+        time_zone: "Europe/Berlin".to_owned(),
     };
     let name = parsed(DeviceName::parse("Kasse 1 \u{1f4b6} \"'; --"));
     let (group_id, public_key, access) = (house.production, "key".to_owned(), DeviceAccess::Agent);
@@ -181,6 +182,7 @@ async fn facts_are_kept_whatever_a_device_says(db: TestDatabase) {
         arch: "x86_64".to_owned(),
         ip_addresses: vec!["\0".to_owned()],
         mac_addresses: vec!["a\"b\0".to_owned()],
+        time_zone: "Europe/Berlin".to_owned(),
     };
     house.write(async |tx| tx.set_device_facts(device.id, &facts).await).await.unwrap();
     let device = house.reload(&device).await;

@@ -168,6 +168,10 @@ async fn standing_tells_what_due_looks_at(db: TestDatabase) {
         is_update_trigger_set: false,
         is_behind_another: false,
         is_abort_requested: false,
+        is_held: false,
+        is_put_off: false,
+        is_outside_window: false,
+        wave: 0,
     };
     assert_eq!(standing(&first).await, new);
     assert_eq!(standing(&second).await, Standing { is_behind_another: true, ..new });

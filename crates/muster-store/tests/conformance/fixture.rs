@@ -7,11 +7,12 @@ use muster_core::filter::{DeviceFilter, Filter, Rule};
 use muster_core::flow::inputs::InputValues;
 use muster_core::flow::yaml;
 use muster_core::ids::{DeploymentUuid, DeviceUuid, RowId};
+use muster_core::limits::ABORT_DEADLINE;
 use muster_core::names::{
     AccountName, AppName, DeviceName, FleetName, GroupName, ProjectKey, StepName, TagName, Text, UserName, Version,
 };
 use muster_core::patch::DeviceChange;
-use muster_core::target::{Reason, RunEvent, RunOutcome, StepResult, TargetStatus};
+use muster_core::target::{Deadlines, Reason, RunEvent, RunOutcome, StepResult, TargetStatus};
 use muster_store::accounts::{NewUser, User};
 use muster_store::deployments::{DeploymentKind, NewDeployment};
 use muster_store::devices::{Device, DeviceAccess, DeviceFacts, NewDevice};
@@ -24,6 +25,8 @@ use muster_store::{ConnectionTrait, Db, Result, Store, StoreError, Tx};
 
 pub(crate) const RUN_DEADLINE: Duration = Duration::from_secs(3_600);
 pub(crate) const PENDING_DEADLINE: Duration = Duration::from_secs(86_400);
+pub(crate) const DEADLINES: Deadlines =
+    Deadlines { pending: PENDING_DEADLINE, run: RUN_DEADLINE, abort: ABORT_DEADLINE };
 
 /// One account with one fleet.
 pub(crate) struct House {
@@ -144,8 +147,8 @@ impl House {
             comment: "a comment".to_owned(),
             app: None,
             inputs: InputValues::default(),
-            run_deadline: RUN_DEADLINE,
-            pending_deadline: PENDING_DEADLINE,
+            deadlines: DEADLINES,
+            rollout: None,
             created_by: "user:ada".to_owned(),
         }
     }

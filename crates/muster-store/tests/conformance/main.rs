@@ -27,8 +27,10 @@ macro_rules! on_both_engines {
 
 mod fixture;
 
+mod access_keys;
 mod accounts;
 mod apps;
+mod artifacts;
 mod audit;
 mod catalogues;
 mod concurrency;
@@ -46,6 +48,9 @@ mod patches;
 mod plans;
 mod port_tunnels;
 mod presence;
+mod resources;
+mod rollouts;
+mod tag_catalogue;
 mod tags;
 mod targets;
 mod tokens;

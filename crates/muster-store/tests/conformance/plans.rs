@@ -5,16 +5,22 @@
 use std::sync::Arc;
 
 use muster_core::filter::Rule;
-use muster_core::ids::RowId;
+use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
 use muster_core::tunnel::TunnelStatus;
 use muster_store::audit::AuditFilter;
-use muster_store::testing::{Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_tag};
+use muster_store::device_tags::AmongDevices;
+use muster_store::resources::AmongResources;
+use muster_store::tags::TagFilter;
+use muster_store::testing::{
+    Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_resources, seed_tag,
+};
 use muster_store::{ConnectionTrait, Result, Store, Tx};
 use sea_orm::{DbBackend, Statement};
 
-use crate::fixture::{House, app, tag, uuid, version, write};
+use crate::fixture::{House, app, parsed, tag, uuid, version, write};
+use crate::resources::{link, resource};
 
 on_both_engines!(
     pages_and_counts_walk_no_big_table,
@@ -22,11 +28,13 @@ on_both_engines!(
     each_rule_of_a_filter_has_its_index,
     catalogues_and_dry_runs_walk_no_big_table,
     the_engine_walks_no_big_table,
+    rollouts_walk_no_big_table,
     look_ups_walk_no_big_table,
     bulk_changes_walk_no_big_table,
     each_filter_of_the_audit_log_has_its_index,
     the_data_monitor_walks_no_big_table,
     port_tunnels_walk_no_big_table,
+    the_tag_service_walks_no_big_table,
     sets_are_not_nested_before_there_are_statistics,
 );
 
@@ -93,7 +101,8 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 13] = [
+const BIG_TABLES: [&str; 14] = [
+    "resource_tags",
     "device_files",
     "devices",
     "device_tags",
@@ -235,14 +244,14 @@ async fn catalogues_and_dry_runs_walk_no_big_table(db: TestDatabase) {
     store.read().prospects(&labelled).await.unwrap();
     store.read().with_any_tag(&house.fleet, house.everything(), &label).await.unwrap();
     store.read().tags_page(&bob, None, 100).await.unwrap();
-    assert_eq!(statements.take().len(), 3, "each is one statement, whatever it counts");
+    assert_eq!(statements.take().len(), 3 + 1, "each is one statement, whatever it counts; and the fleets' windows");
     crowd
         .assert_indexed("a deletion", async |tx| {
             tx.claim_app_versions().await?;
             tx.delete_app_version(web, &one).await?;
             tx.deployments_of_app(web, Some(&one)).await?;
             tx.delete_app(web, "web").await?;
-            tx.delete_tag(crowd.label).await?;
+            tx.delete_tags(&[crowd.label]).await?;
             let test = tx.find_group(house.fleet.id, &crate::fixture::group("Test")).await?.unwrap();
             tx.empty_group_into(house.production, test).await.map(drop)
         })
@@ -272,7 +281,46 @@ async fn the_engine_walks_no_big_table(db: TestDatabase) {
     let plans = crowd.plans(async |tx| tx.expire_targets(500).await.map(drop)).await;
     assert!(plans[0].contains("targets_deadline"), "{}", plans[0]);
     let plans = crowd.plans(async |tx| tx.due("a", None, 500).await.map(drop)).await;
-    assert!(plans[0].contains("targets_open"), "{}", plans[0]);
+    assert!(plans[0].contains("fleets_windows"), "{}", plans[0]);
+    assert!(plans[1].contains("targets_open"), "{}", plans[1]);
+}
+
+/// Of the planner's counts every row of the deployment is read, but from an index alone.
+async fn rollouts_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, ids) = (&crowd.house, &crowd.ids);
+    // Other deployments, so that one is a part of the table, but none in its way.
+    house.deploy(&house.everything()).await;
+    let over = r#"UPDATE "targets" SET "status" = 4 WHERE "status" < 2"#;
+    house.write(async |tx| Ok(tx.execute_unprepared(over).await.map(drop)?)).await.unwrap();
+    let wire = serde_json::json!({
+        "waves": [{ "count": 100 }], "in_progress_max": 50, "follow_until": "2026-06-09T14:10:44Z",
+        "disruption": { "tag_key": "label", "in_progress_max": 10 },
+    });
+    let rollout = house.rollout(wire).await;
+    let new = muster_store::deployments::NewDeployment { rollout: Some(rollout), ..house.deployment() };
+    let deployed = house.deploy_as(&new, &house.everything()).await;
+    let mut keepalive = house.keepalive(&house.device("one").await);
+    // Rollouts go by the rows, whose ids are in no order within one moment.
+    let mut first = ids.clone();
+    first.sort_unstable();
+    for id in &first[..50] {
+        keepalive.device_id = *id;
+        house.write(async |tx| tx.open_link("a", &keepalive).await).await.unwrap();
+    }
+    crowd
+        .assert_indexed("a rollout", async |tx| {
+            let rollout = tx.open_rollouts().await?.pop().unwrap();
+            tx.is_rollout_due(&rollout, "a").await?;
+            let advanced = tx.advance_rollout(deployed.id, "a").await?.unwrap();
+            assert!(advanced.released > 0);
+            tx.advance_rollout(deployed.id, "a").await?;
+            tx.put_off(&deployed.uuid, ids[0], 1, "busy").await?;
+            tx.pause_rollout(deployed.id).await?;
+            tx.resume_rollout(deployed.id).await?;
+            tx.retry_failed(deployed.id).await.map(drop)
+        })
+        .await;
 }
 
 async fn look_ups_walk_no_big_table(db: TestDatabase) {
@@ -415,6 +463,68 @@ async fn the_data_monitor_walks_no_big_table(db: TestDatabase) {
             tx.delete_app_parameter(page[1].id).await
         })
         .await;
+}
+
+async fn the_tag_service_walks_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, account, ids) = (&crowd.house, crowd.house.account, &crowd.ids);
+    let (ada, bob) = (house.user("ada", true).await, house.user("bob", false).await);
+    for name in ["label", "common", "one", "two"] {
+        let tag_id = house.tag(name, &[]).await;
+        seed_resources(house.store(), account, tag_id, DEVICES).await.unwrap();
+    }
+    house.write(async |tx| Ok(tx.execute_unprepared("ANALYZE").await.map(drop)?)).await.unwrap();
+    let common = house.tag("common", &[]).await;
+    let (first, _) = crowd.store.read().tagged_devices_page(common, &AmongDevices::default(), None, 2).await.unwrap();
+    let uuids: Vec<DeviceUuid> = first.iter().map(|device| parsed(device.uuid.parse())).collect();
+    let resources = [resource("BCC", "bj", "i-2"), resource("BCC", "gz", "i-3"), resource("BOS", "bj", "none")];
+    let among_devices = [
+        AmongDevices::default(),
+        AmongDevices { fleet_ids: Some(vec![house.fleet.id]), uuids: None },
+        AmongDevices { fleet_ids: None, uuids: Some(first.iter().map(|device| device.uuid.clone()).collect()) },
+    ];
+    let some = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let any = AmongResources::default;
+    let among_resources = [
+        any(),
+        AmongResources { service_types: some(&["BCC"]), regions: some(&["gz"]), ..any() },
+        AmongResources { resource_ids: some(&["i-7", "i-8"]), ..any() },
+    ];
+    crowd
+        .assert_indexed("a list of the Tag Service", async |tx| {
+            for filter in [None, Some("label".to_owned())].map(|key| TagFilter { key, value: None }) {
+                tx.tag_rows_page(account, &filter, None, 1_000).await?;
+            }
+            for among in &among_devices {
+                tx.tagged_devices_page(common, among, Some(ids[1_000]), 100).await?;
+            }
+            for among in &among_resources {
+                tx.tagged_resources_page(common, among, Some(7), 100).await?;
+            }
+            for user in [&ada, &bob] {
+                tx.tag_views(user, &[tag("label"), tag("common")]).await?;
+            }
+            tx.device_refs(account, &uuids).await?;
+            tx.tags_of_resources(account, &resources).await?;
+            tx.uuids_of_resources(account, &resources).await.map(drop)
+        })
+        .await;
+    let links = resources.clone().map(|resource| link(&resource, "", crowd.label));
+    crowd
+        .assert_indexed("a change through the Tag Service", async |tx| {
+            tx.claim_devices(&ids[..3]).await?;
+            tx.tag_devices(&[(ids[0], crowd.label)]).await?;
+            tx.untag_devices(common, &ids[..3]).await?;
+            tx.clear_tags_of_devices(&ids[..3]).await?;
+            tx.tag_resources(account, &links).await?;
+            tx.untag_resources(account, common, &resources).await?;
+            tx.clear_tags_of_resources(account, &resources).await?;
+            tx.merge_tags(crowd.label, common).await?;
+            tx.delete_tags(&[common]).await.map(drop)
+        })
+        .await;
+    let plans = crowd.plans(async |tx| tx.tagged_devices_page(common, &among_devices[0], Some(7), 100).await.map(drop));
+    assert!(plans.await[0].contains("device_tags_tag"), "pages in order of an index");
 }
 
 /// One for each device; every hundredth of them is open.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use muster_core::limits::{ABORT_DEADLINE, STEP_OUTPUT_BYTES_MAX, TEXT_CHARS_MAX};
-use muster_core::target::{Reason, RunEvent, RunOutcome, TargetStatus};
+use muster_core::target::{Deadlines, Reason, RunEvent, RunOutcome, TargetStatus};
 use muster_store::deployments::NewDeployment;
 use muster_store::targets::{Aborted, Report, ReportOutcome};
 use muster_store::testing::{START, TestDatabase};
 
-use crate::fixture::{House, PENDING_DEADLINE, RUN_DEADLINE, finished, step};
+use crate::fixture::{DEADLINES, House, PENDING_DEADLINE, RUN_DEADLINE, finished, step};
 
 on_both_engines!(
     reports_take_effect_in_order,
@@ -249,7 +249,8 @@ async fn expiry_is_limited_and_takes_the_most_overdue(db: TestDatabase) {
         house.device(&format!("device {number}")).await;
     }
     let later = house.deploy(&house.everything()).await;
-    let sooner = NewDeployment { pending_deadline: Duration::from_secs(1), ..house.deployment() };
+    let sooner =
+        NewDeployment { deadlines: Deadlines { pending: Duration::from_secs(1), ..DEADLINES }, ..house.deployment() };
     let sooner = house.deploy_as(&sooner, &house.everything()).await;
     house.db.clock().advance(PENDING_DEADLINE);
     let expire = async || house.write(async |tx| tx.expire_targets(2).await).await.unwrap();

@@ -1,7 +1,6 @@
 //! The statements that change many targets at once, held against the pure rule.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
@@ -12,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sea_orm::Statement;
 
-use crate::fixture::House;
+use crate::fixture::{DEADLINES, House};
 
 on_both_engines!(the_abort_of_many_agrees_with_the_rule, the_expiry_of_many_agrees_with_the_rule);
 
@@ -40,7 +39,7 @@ async fn the_expiry_of_many_agrees_with_the_rule(db: TestDatabase) {
 async fn assert_agree(house: &House, before: &BTreeMap<RowId, Target>, event: &TargetEvent<'_>) {
     let (after, now) = (load(house).await, house.db.clock().now());
     for (id, target) in before {
-        let expected = target.apply(event, now, Duration::ZERO).map_or_else(|_| target.clone(), |(next, _)| next);
+        let expected = target.apply(event, now, DEADLINES).map_or_else(|_| target.clone(), |(next, _)| next);
         assert_eq!(after[id], expected, "{event:?} of {target:?}");
     }
 }
@@ -75,6 +74,8 @@ fn random_target(rng: &mut StdRng, now: Timestamp) -> Target {
         started_at: if rng.random() { started_at } else { Timestamp::NEVER },
         finished_at: if status.is_final() { started_at } else { Timestamp::NEVER },
         deadline_at: if rng.random() { deadline_at } else { long_deadline_at },
+        pending_until_at: now,
+        ask_again_at: Timestamp::NEVER,
     }
 }
 
@@ -114,6 +115,8 @@ async fn load(house: &House) -> BTreeMap<RowId, Target> {
             started_at: moment("started_at"),
             finished_at: moment("finished_at"),
             deadline_at: moment("deadline_at"),
+            pending_until_at: moment("pending_until_at"),
+            ask_again_at: moment("ask_again_at"),
         };
         (number("device_id"), target)
     };

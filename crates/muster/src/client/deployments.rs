@@ -19,7 +19,7 @@ pub(crate) enum DeploymentsCommand {
     /// List the deployments of the fleet
     List(ListArgs),
     /// Send an update flow to devices
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Show one deployment
     Show {
         /// The deployment
@@ -46,6 +46,21 @@ pub(crate) enum DeploymentsCommand {
         /// Only on this device
         #[arg(long, value_name = "DEVICE")]
         device: Option<String>,
+    },
+    /// Pause a deployment: no further device begins
+    Pause {
+        /// The deployment
+        deployment: String,
+    },
+    /// Let a paused deployment go on
+    Resume {
+        /// The deployment
+        deployment: String,
+    },
+    /// Try a deployment again where it failed
+    Retry {
+        /// The deployment
+        deployment: String,
     },
     /// Wait until a deployment has ended on every device
     Watch {
@@ -94,6 +109,17 @@ pub(crate) struct OrderDetails {
     /// For people
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
+    /// How it goes over its devices, as the API has it: waves, budgets, a start
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    rollout: Option<Value>,
+    /// When its devices end by themselves, as the API has it
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    deadlines: Option<Value>,
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_object() { Ok(value) } else { Err("not a JSON object".to_owned()) }
 }
 
 fn input(text: &str) -> Result<(String, String), String> {
@@ -114,6 +140,11 @@ impl OrderDetails {
         }
         if let Some(comment) = &self.comment {
             order["comment"] = Value::from(comment.as_str());
+        }
+        for (name, words) in [("rollout", &self.rollout), ("deadlines", &self.deadlines)] {
+            if let Some(words) = words {
+                order[name] = words.clone();
+            }
         }
         Ok(order)
     }
@@ -149,7 +180,7 @@ pub(super) async fn run(command: DeploymentsCommand, session: &Session) -> Resul
         }
         DeploymentsCommand::Create(args) => create(session, &args).await,
         DeploymentsCommand::Show { deployment } => {
-            out.object(&http.get(&[fleet, "deployments", &deployment])?.value().await?, DEPLOYMENTS)
+            show(session, &http.get(&[fleet, "deployments", &deployment])?.value().await?)
         }
         DeploymentsCommand::Devices { deployment, list } => {
             let call = http.get(&[fleet, "deployments", &deployment, "devices"])?;
@@ -157,8 +188,39 @@ pub(super) async fn run(command: DeploymentsCommand, session: &Session) -> Resul
         }
         DeploymentsCommand::Device { deployment, device } => show_target(session, &deployment, &device).await,
         DeploymentsCommand::Abort { deployment, device } => abort(session, &deployment, device.as_deref()).await,
+        DeploymentsCommand::Pause { deployment } => change(session, &deployment, "pause").await,
+        DeploymentsCommand::Resume { deployment } => change(session, &deployment, "resume").await,
+        DeploymentsCommand::Retry { deployment } => {
+            let retried = http.post(&[fleet, "deployments", &deployment, "retry_failed"])?.value().await?;
+            out.done(&retried, &format!("trying again on {} devices", retried["retried"]))
+        }
         DeploymentsCommand::Watch { deployment } => watch::to_the_end(session, &deployment, out.is_json()).await,
     }
+}
+
+/// A deployment; below it, where it has them, its waves.
+fn show(session: &Session, deployment: &Value) -> Result<(), Failure> {
+    session.out.object(deployment, DEPLOYMENTS)?;
+    let rollout = &deployment["rollout"];
+    if session.out.is_json() || rollout.is_null() {
+        return Ok(());
+    }
+    let word = |key: &str| rollout[key].as_str().unwrap_or_default();
+    session.out.text(&format!("\nRollout: {}, at wave {}", word("status"), rollout["wave"]))?;
+    if !rollout["next_wave_time"].is_null() {
+        session.out.text(&format!("  the next wave begins at {}", word("next_wave_time")))?;
+    }
+    for (number, wave) in (1..).zip(rollout["waves"].as_array().into_iter().flatten()) {
+        let counts = ["waiting", "in_progress", "succeeded", "failed", "ended_otherwise"];
+        let counts = counts.map(|key| format!("{} {}", wave[key], key.replace('_', " ")));
+        session.out.text(&format!("  wave {number}: {}", counts.join(", ")))?;
+    }
+    Ok(())
+}
+
+async fn change(session: &Session, deployment: &str, what: &str) -> Result<(), Failure> {
+    let call = session.http.post(&[session.fleet()?, "deployments", deployment, what])?;
+    show(session, &call.value().await?)
 }
 
 async fn create(session: &Session, args: &CreateArgs) -> Result<(), Failure> {

@@ -37,6 +37,15 @@ pub enum Input {
         /// What happened.
         event: RunEvent,
     },
+    /// The device will not begin a run now.
+    NotNow {
+        /// The epoch of the connection that wanted it.
+        epoch: i64,
+        /// The run.
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
     /// The moment of [`Session::wake_at`] has come.
     Tick,
 }
@@ -134,6 +143,12 @@ impl Session {
             Input::Report { epoch, run, seq, event } => match self.state {
                 State::Up { epoch: present, .. } if present == epoch => {
                     vec![Output::Send(ToServer::Report { run, seq, event })]
+                }
+                _ => Vec::new(),
+            },
+            Input::NotNow { epoch, run, reason } => match self.state {
+                State::Up { epoch: present, .. } if present == epoch => {
+                    vec![Output::Send(ToServer::NotNow { run, reason })]
                 }
                 _ => Vec::new(),
             },

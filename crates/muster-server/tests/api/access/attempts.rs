@@ -1,18 +1,24 @@
 //! Every operation, asked for by anyone.
 
+use std::collections::BTreeMap;
+
 use muster_core::access::Operation;
+use muster_core::access_key::TagPolicy;
 use muster_core::names::{ProjectKey, UserName};
 use muster_core::token::Secret;
 use muster_link::{EnrollRequest, ToDevice};
+use muster_server::access::bce_auth::Signer;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::table::{Cell, Who};
 use crate::app::TestApp;
-use crate::caller::{Answer, Caller};
+use crate::caller::{Answer, Caller, answer};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
 use crate::house::password_of;
 use crate::orders::{Deployment, FLOW, Order, create, flow};
 use crate::schema::Schemas;
+use crate::signed::TagService;
 
 /// What there is to act on.
 pub(crate) struct Scene<'a> {
@@ -21,6 +27,7 @@ pub(crate) struct Scene<'a> {
     flow: String,
     deployment: Deployment,
     schemas: Schemas,
+    signers: BTreeMap<&'static str, Signer>,
 }
 
 impl<'a> Scene<'a> {
@@ -35,7 +42,14 @@ impl<'a> Scene<'a> {
         app.admin().post("/api/v2/account/apps", &json!({ "name": "kiosk" })).await.ok(201);
         app.admin().post("filters", &json!({ "name": "saved", "device_filter": {} })).await.ok(201);
         app.admin().post("app-parameters", &json!({ "name": "temperature" })).await.ok(201);
-        Self { app, device, flow, deployment, schemas: Schemas::published() }
+        let repositories = "/api/v2/account/repositories";
+        app.admin().post(repositories, &json!({ "name": "of-demo", "project_key": "demo" })).await.ok(201);
+        app.admin().post(repositories, &json!({ "name": "of-all" })).await.ok(201);
+        let mut signers = BTreeMap::new();
+        for name in ["viewer", "operator", "admin", "neighbour", "stranger"] {
+            signers.insert(name, app.signer(name, TagPolicy::FullControl).await);
+        }
+        Self { app, device, flow, deployment, schemas: Schemas::published(), signers }
     }
 
     fn caller(&self, who: Who) -> Caller<'a> {
@@ -104,6 +118,7 @@ impl<'a> Scene<'a> {
             Operation::GetDeviceFile => caller.get(&self.sent_file("syslog").await).await,
             Operation::DeleteDeviceFile => caller.delete(&self.sent_file(&format!("{who:?}.log")).await).await,
             Operation::RequestDeviceLogs => {
+                let _link = self.device.connect_with(&["upload_files"]).await;
                 caller.post(&format!("devices/{device}/logs"), &json!({ "files_path": "/var/log" })).await
             }
             Operation::CreatePortTunnel => self.tunnel(&caller).await,
@@ -169,6 +184,12 @@ impl<'a> Scene<'a> {
             Operation::ListDeploymentDevices => caller.get(&format!("{deployment}/devices")).await,
             Operation::GetDeploymentDevice => caller.get(&format!("{deployment}/devices/{device}")).await,
             Operation::AbortDeployment => caller.post(&format!("{deployment}/abort"), &json!({})).await,
+            Operation::PauseDeployment => caller.post(&format!("{deployment}/pause"), &json!({})).await,
+            Operation::ResumeDeployment => {
+                self.app.admin().post(&format!("{deployment}/pause"), &json!({})).await.ok(200);
+                caller.post(&format!("{deployment}/resume"), &json!({})).await
+            }
+            Operation::RetryFailedDeployment => caller.post(&format!("{deployment}/retry_failed"), &json!({})).await,
             Operation::AbortDeploymentDevice => {
                 caller.post(&format!("{deployment}/devices/{device}/abort"), &json!({})).await
             }
@@ -212,6 +233,14 @@ impl<'a> Scene<'a> {
             }
             Operation::GetTag => caller.get("/api/v2/account/tags/London").await,
             Operation::PatchTag => caller.patch("/api/v2/account/tags/London", &json!({ "name": "London" })).await,
+            Operation::MergeTag => {
+                let name = format!("merged{who:?}");
+                self.app.admin().post("/api/v2/account/tags", &json!({ "name": name })).await.ok(201);
+                caller.post(&format!("/api/v2/account/tags/{name}/merge"), &json!({ "into": "London" })).await
+            }
+            Operation::PreviewTagDeletion => {
+                caller.post("/api/v2/account/tag-deletions/preview", &json!({ "tags": ["London"] })).await
+            }
             Operation::DeleteTag => caller.delete(&self.doomed("tags", "name", who).await).await,
             Operation::ListFilters => caller.get("filters").await,
             Operation::CreateFilter => {
@@ -250,6 +279,37 @@ impl<'a> Scene<'a> {
                 let change = json!({ "current_password": password, "new_password": password });
                 caller.put("/api/v2/account/password", &change).await
             }
+            Operation::TagServiceCreate => self.tag_service(who).put("/v1/tag?create", &self.some_tags()).await,
+            Operation::TagServiceDelete => self.tag_service(who).put("/v1/tag?delete", &self.some_tags()).await,
+            Operation::TagServiceUntag => {
+                let resource = json!({ "resource": { "resourceId": "i-1", "serviceType": "BCC", "region": "bj" } });
+                self.tag_service(who).put("/v1/tag?deleteTagAssociation", &resource).await
+            }
+            Operation::TagServiceAssign => {
+                let resource = json!({
+                    "resourceId": "i-1", "serviceType": "BCC", "region": "bj", "associationType": "floating",
+                    "tags": [{ "tagKey": "site", "tagValue": "London" }],
+                });
+                self.tag_service(who).post("/v1/tag?createAndAssign", &json!({ "resources": [resource] })).await
+            }
+            Operation::TagServiceList => self.tag_service(who).get("/v1/tag").await,
+            Operation::TagServiceListResources => {
+                self.tagged_resource().await;
+                self.tag_service(who).get("/v1/tag/tagResources?tagKey=site&resourceType=BCC").await
+            }
+            Operation::TagServiceQuery => {
+                self.tagged_resource().await;
+                let query = json!({ "tagKey": "site", "serviceTypes": ["BCC"] });
+                self.tag_service(who).post("/v1/tag/queryFullList?strongAssociation=true", &query).await
+            }
+            Operation::TagServiceBind => self.tag_service(who).post("/v1/resource", &self.a_binding()).await,
+            Operation::TagServiceUnbind => self.tag_service(who).put("/v1/resource", &self.a_binding()).await,
+            Operation::ListAccessKeys => caller.get("/api/v2/account/access_keys").await,
+            Operation::CreateAccessKey => {
+                caller.post("/api/v2/account/access_keys", &json!({ "description": "for the pipeline" })).await
+            }
+            Operation::GetAccessKey => caller.get(&self.access_key_of_operator().await).await,
+            Operation::RevokeAccessKey => caller.delete(&self.access_key_of_operator().await).await,
             Operation::ListTokens => caller.get("/api/v2/account/tokens").await,
             Operation::CreateToken => caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await,
             Operation::GetToken => caller.get(&self.token_of_operator().await).await,
@@ -283,6 +343,30 @@ impl<'a> Scene<'a> {
             Operation::DeleteRegistry => caller.delete(&self.registry(who).await).await,
             Operation::ListAuditLog => caller.get("/api/v2/account/audit-log").await,
             Operation::ExportAuditLog => caller.get("/api/v2/account/audit-log/export?format=jsonl").await,
+            Operation::ListRepositories => caller.get("/api/v2/account/repositories").await,
+            Operation::CreateRepository => {
+                let made = json!({ "name": format!("by-{who:?}") });
+                caller.post("/api/v2/account/repositories", &made).await
+            }
+            Operation::GetRepository => caller.get("/api/v2/account/repositories/of-all").await,
+            Operation::DeleteRepository => {
+                let name = format!("doomed-{who:?}");
+                self.app.admin().post("/api/v2/account/repositories", &json!({ "name": name })).await.ok(201);
+                caller.delete(&format!("/api/v2/account/repositories/{name}")).await
+            }
+            Operation::GetArtifact => caller.get(&self.artifact(who).await).await,
+            Operation::HeadArtifact => answer(caller.request(Method::HEAD, &self.artifact(who).await)).await,
+            Operation::StoreArtifact => {
+                let request = caller.request(Method::PUT, "/artifactory/of-demo/stored/app.bin");
+                answer(request.body("content")).await
+            }
+            Operation::DeleteArtifact => caller.delete(&self.artifact(who).await).await,
+            Operation::GetRepositoryInfo => caller.get("/artifactory/api/storage/of-demo").await,
+            Operation::GetArtifactInfo => {
+                let path = self.artifact(who).await.replace("/artifactory/", "/artifactory/api/storage/");
+                caller.get(&path).await
+            }
+            Operation::PingArtifactory => caller.get("/artifactory/api/system/ping").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
             Operation::OpenControlLink => unreachable!("it is not answered but opened"),
             Operation::GetHealth => caller.get("/healthz").await,
@@ -305,6 +389,13 @@ impl<'a> Scene<'a> {
         format!("devices/{}/files/{name}", self.device.uuid)
     }
 
+    /// An artifact of the fleet, for one attempt.
+    async fn artifact(&self, who: Who) -> String {
+        let path = format!("/artifactory/of-demo/for/{who:?}");
+        answer(self.app.admin().request(Method::PUT, &path).body("content")).await.ok(201);
+        path
+    }
+
     async fn end_rotation(&self, caller: &Caller<'_>, how: &str) -> Answer {
         let path = self.pairing_token().await;
         self.app.admin().post(&format!("{path}/rotate"), &json!({})).await.ok(201);
@@ -316,6 +407,32 @@ impl<'a> Scene<'a> {
         let made = caller.post("/api/v2/account/tokens", &json!({ "description": "" })).await;
         let token = if made.status == 201 { made.json()["token"].as_str().unwrap().to_owned() } else { String::new() };
         caller.with_token(&token).post("/api/v2/account/logout", &json!({})).await
+    }
+
+    async fn access_key_of_operator(&self) -> String {
+        let body = json!({ "description": "of the operator" });
+        let made = self.app.operator().post("/api/v2/account/access_keys", &body).await.ok(201);
+        format!("/api/v2/account/access_keys/{}", made["access_key_id"].as_str().unwrap())
+    }
+
+    fn tag_service(&self, who: Who) -> TagService<'a> {
+        let name = format!("{who:?}").to_lowercase();
+        let signer = (!matches!(who, Who::Anon | Who::Device)).then(|| self.signers[name.as_str()].clone());
+        TagService::new(self.app, signer)
+    }
+
+    /// Something under a tag, for one attempt.
+    async fn tagged_resource(&self) {
+        self.tag_service(Who::Admin).post("/v1/resource", &self.a_binding()).await.empty(200);
+    }
+
+    fn some_tags(&self) -> Value {
+        json!({ "tags": [{ "tagKey": "site", "tagValue": "London" }, { "tagKey": "部门", "tagValue": "" }] })
+    }
+
+    fn a_binding(&self) -> Value {
+        let resources = json!([{ "resourceId": "i-1", "serviceType": "BCC", "region": "bj" }]);
+        json!({ "tagKey": "site", "tagValue": "London", "serviceType": "BCC", "resources": resources })
     }
 
     async fn token_of_operator(&self) -> String {

@@ -34,11 +34,7 @@ pub(crate) enum Cell {
 
 /// The rules, in one place.
 pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
-    let done = match operation {
-        // No device can do that yet, and the answer says so.
-        Operation::RequestDeviceLogs => Cell::Refused(409),
-        _ => Cell::Done(success(operation)),
-    };
+    let done = Cell::Done(success(operation));
     if is_of_account(operation) && operation.credential() == Credential::AccessToken {
         return expected_of_account(operation, who, done);
     }
@@ -52,6 +48,10 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
         Credential::PairingToken => Cell::Refused(401),
         Credential::DeviceToken if who == Who::Device => done,
         Credential::DeviceToken => Cell::Refused(400),
+        // Without a signature nobody is anybody.
+        Credential::AccessKey if matches!(who, Who::Anon | Who::Device) => Cell::Refused(403),
+        Credential::AccessKey if who == Who::Stranger || is_allowed_in_account(operation, who) => done,
+        Credential::AccessKey => Cell::Refused(403),
         Credential::UserToken if is_allowed(operation, who) => done,
         Credential::UserToken => Cell::Refused(400),
         Credential::AccessToken => match who {
@@ -84,6 +84,11 @@ fn expected_of_account(operation: Operation, who: Who, done: Cell) -> Cell {
     }
 }
 
+/// A neighbour is an operator, if in another fleet.
+fn is_allowed_in_account(operation: Operation, who: Who) -> bool {
+    is_allowed(operation, if who == Who::Neighbour { Who::Operator } else { who })
+}
+
 fn is_allowed(operation: Operation, who: Who) -> bool {
     let held = match who {
         Who::Admin => &Permission::ALL,
@@ -92,8 +97,14 @@ fn is_allowed(operation: Operation, who: Who) -> bool {
         Who::Anon | Who::Neighbour | Who::Stranger | Who::Device => return false,
     };
     match operation.requirement() {
-        Requirement::Credential | Requirement::View | Requirement::User | Requirement::Account => true,
-        Requirement::Fleet(permission) | Requirement::AnyFleet(permission) => held.contains(&permission),
+        Requirement::Credential
+        | Requirement::View
+        | Requirement::User
+        | Requirement::Account
+        | Requirement::SeeArtifacts => true,
+        Requirement::Fleet(permission) | Requirement::AnyFleet(permission) | Requirement::Artifacts(permission) => {
+            held.contains(&permission)
+        }
         Requirement::Admin | Requirement::OwnerOrAdmin => who == Who::Admin,
     }
 }
@@ -105,7 +116,7 @@ fn role(name: &str) -> &'static [Permission] {
 /// The operation as the OpenAPI document has it.
 pub(crate) fn documented(operation: Operation) -> Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi_document);
-    DOCUMENT["paths"][operation.path()][operation.method().to_lowercase()].clone()
+    DOCUMENT["paths"][operation.place()][operation.method().to_lowercase()].clone()
 }
 
 /// The status of a success: the first that the document lists.
@@ -143,9 +154,19 @@ them, `register_and_move_devices` to delete them. Saved filters are written with
 them under those who do. Files that a device has sent are read with `remote_access`:
 what a log holds is as sensitive as what a terminal shows.
 
+A repository of artifacts is for one fleet, or all fleets of the account share it. The
+table has one of the fleet `demo`; one that is shared is read with a role in any fleet,
+written with `deploy` in any, and is not for tokens of some fleets only. What devices sent
+when they were asked lies in a repository of its own, which needs `remote_access`. A device
+bears no token: it is given a signed address for just what it needs, which ends by itself.
+
 The numbers are HTTP statuses; those in bold mean that it was done. A fleet that a
 caller has no role in does not exist for them: 404. API v1 knows 200 and 400 only.
 `refused` means that the WebSocket opens, and the device is refused in the handshake.
+
+The Tag Service (`/v1/tag`, `/v1/resource`) is asked with a signature: each caller has an
+access key of their own with the policy `TAGFullControlAccessPolicy`, and acts on the tags
+of their own account. What is tagged in these attempts is no device.
 
 What stands below `/api/v2/account` acts on the caller's own account: a stranger does
 it in theirs, and finds nothing there that has a name in this one. What only its owner
@@ -182,6 +203,7 @@ fn needs(operation: Operation) -> String {
     match (operation.credential(), operation.requirement()) {
         (Credential::None, _) => "nothing".to_owned(),
         (Credential::Password, _) => "a password".to_owned(),
+        (Credential::AccessKey, Requirement::Account) => "an access key".to_owned(),
         (_, Requirement::User) => "a token".to_owned(),
         (_, Requirement::OwnerOrAdmin) => "its owner, or an administrator".to_owned(),
         (Credential::PairingToken, _) => "a pairing token".to_owned(),
@@ -193,5 +215,7 @@ fn needs(operation: Operation) -> String {
         (_, Requirement::Account) => "a user of the account".to_owned(),
         (_, Requirement::AnyFleet(permission)) => format!("`{}` in any fleet", permission.as_str()),
         (_, Requirement::Admin) => "an administrator".to_owned(),
+        (_, Requirement::SeeArtifacts) => "a role, or a signed address".to_owned(),
+        (_, Requirement::Artifacts(permission)) => format!("`{}`, or a signed address", permission.as_str()),
     }
 }
