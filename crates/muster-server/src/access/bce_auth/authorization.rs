@@ -39,6 +39,17 @@ impl SignedHeaders {
         }
     }
 
+    /// The same without the names of headers that are not there. The list of names is no part of
+    /// what is signed: one that names nothing could be changed by anybody.
+    pub(super) fn among(&self, request: &Request<'_>) -> Self {
+        match self {
+            Self::Default => Self::Default,
+            Self::Named(names) => {
+                Self::Named(names.iter().filter(|name| request.header(name).is_some()).cloned().collect())
+            }
+        }
+    }
+
     /// As the header says it.
     pub(super) fn text(&self) -> String {
         match self {

@@ -35,7 +35,8 @@ impl Signer {
     /// Its other headers must be there already.
     pub fn sign(&self, request: &Request<'_>, signed: &SignedHeaders, now: Timestamp) -> String {
         let prefix = format!("bce-auth-v1/{}/{}/{}", self.access_key_id, now.to_rfc3339(), self.life_seconds);
-        let mac = mac_of(self.secret.expose(), &prefix, &canonical_request(request, signed));
+        let signed = signed.among(request);
+        let mac = mac_of(self.secret.expose(), &prefix, &canonical_request(request, &signed));
         format!("{prefix}/{}/{}", signed.text(), to_hex(&mac.finalize().into_bytes()))
     }
 }
