@@ -29,6 +29,16 @@ pub fn check_known(tag: &Tag) -> Result<(), TagFault> {
     check(tag, NAME_CHARS_MAX, |c| !c.is_control())
 }
 
+/// Whether the account can have this tag: as [`check_known`], and the pair is the only one with
+/// its name in Connect's API.
+pub fn check_namable(tag: &Tag) -> Result<(), TagFault> {
+    check_known(tag)?;
+    match tag.name() {
+        Some(_) => Ok(()),
+        None => Err(check_new(tag).err().unwrap_or(TagFault::KeyInvalid)),
+    }
+}
+
 fn check(tag: &Tag, chars_max: usize, is_allowed: impl Fn(char) -> bool) -> Result<(), TagFault> {
     let is_good = |text: &str| text.chars().count() <= chars_max && text.chars().all(&is_allowed);
     if tag.key.is_empty() {
@@ -66,6 +76,21 @@ mod tests {
             ("k", &"v".repeat(66), TagFault::ValueInvalid),
         ] {
             assert_eq!(check_new(&tag(key, value)), Err(fault), "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn a_pair_that_another_name_means_cannot_be_named() {
+        for (key, value) in [("a@b", ""), ("a", "b=c"), (&"k".repeat(66), "")] {
+            assert_eq!(check_namable(&tag(key, value)), Ok(()), "{key}={value}");
+        }
+        for (key, fault) in [
+            ("", TagFault::KeyEmpty),
+            (" ", TagFault::KeyInvalid),
+            ("a=b", TagFault::KeyInvalid),
+            ("a\0", TagFault::KeyInvalid),
+        ] {
+            assert_eq!(check_namable(&tag(key, "")), Err(fault), "{key}");
         }
     }
 

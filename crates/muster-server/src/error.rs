@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_core::access::Permission;
 use muster_core::invalid::{Invalid, quoted};
+use muster_core::tag_rules::TagFault;
 use muster_store::{AsStoreError, StoreError};
 
 /// What an operation answers.
@@ -67,6 +68,9 @@ pub enum OpError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A tag is missing that this call does not make.
+    #[error("a tag is missing, and its key or value breaks the rules for a new one")]
+    TagRule(TagFault),
     /// The account would have more tags than it may.
     #[error("an account has at most {tags_max} tags")]
     TagQuota {

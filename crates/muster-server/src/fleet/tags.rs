@@ -7,6 +7,7 @@ use muster_core::ids::RowId;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::TAGS_AT_ONCE_MAX;
 use muster_core::names::{Tag, TagName};
+use muster_core::tag_rules;
 use muster_store::tags::TagView;
 use muster_store::{ConnectionTrait, Db, Tx};
 use serde_json::json;
@@ -100,8 +101,8 @@ impl Ensured {
     }
 }
 
-/// Makes those of these tags that are missing. Who makes any claims the account first:
-/// of two at once, each would count without the other's.
+/// Makes those of these tags that are missing, by the Tag Service's rules. Who makes any
+/// claims the account first: of two at once, each would count without the other's.
 pub(super) async fn ensure(
     tx: &Tx,
     permitted: &PermittedAccount,
@@ -119,6 +120,9 @@ pub(super) async fn ensure(
     }
     if missing.is_empty() {
         return Ok(Ensured { ids, made: Vec::new() });
+    }
+    for name in &missing {
+        tag_rules::check_new(&Tag::from(name)).map_err(OpError::TagRule)?;
     }
     tx.claim_account(account_id).await?;
     if tx.tags_count(account_id).await? + missing.len() as u64 > u64::from(quota.0) {

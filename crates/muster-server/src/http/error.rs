@@ -83,7 +83,7 @@ impl ApiError {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Op(error) => match error {
-                OpError::Invalid(_) => StatusCode::BAD_REQUEST,
+                OpError::Invalid(_) | OpError::TagRule(_) => StatusCode::BAD_REQUEST,
                 OpError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
                 OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
                     StatusCode::FORBIDDEN
@@ -111,7 +111,7 @@ impl ApiError {
             Self::TooSlow => "body_too_slow",
             Self::TooLarge { .. } => "body_too_large",
             Self::Op(error) => match error {
-                OpError::Invalid(_) => "invalid",
+                OpError::Invalid(_) | OpError::TagRule(_) => "invalid",
                 OpError::Unauthenticated(_) => "unauthenticated",
                 OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
                     "forbidden"

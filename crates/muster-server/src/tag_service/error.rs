@@ -154,6 +154,7 @@ fn told(error: &ApiError) -> (StatusCode, &'static str, String) {
             OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
                 of(&Refusal::AccessDenied)
             }
+            OpError::TagRule(fault) => of(&Refusal::from(*fault)),
             OpError::TagQuota { .. } => {
                 let message = "Limit exceeded for current request.".to_owned();
                 (StatusCode::PAYLOAD_TOO_LARGE, "TagExceptions.LimitExceeded", message)

@@ -6,7 +6,7 @@ use muster_core::access::Operation;
 use super::done;
 use super::error::TagServiceError;
 use super::request::Signed;
-use super::wire::{BindBody, check_known, check_new};
+use super::wire::{BindBody, check_known, check_namable};
 use crate::fleet::resources;
 use crate::http::ApiError;
 
@@ -24,7 +24,7 @@ pub async fn bind(signed: Signed) -> Result<Response, ApiError> {
     signed.flag(&[""])?;
     let permitted = signed.account(Operation::TagServiceBind).await?;
     let (tag, resources) = signed.body::<BindBody>()?.check()?;
-    check_new(signed.app(), &permitted, std::slice::from_ref(&tag)).await?;
+    check_namable(std::slice::from_ref(&tag))?;
     let bound = resources::bind(signed.app(), &permitted, &tag, &resources).await;
     signed.told(Operation::TagServiceBind, bound).await?;
     Ok(done())

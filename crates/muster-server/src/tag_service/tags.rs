@@ -10,7 +10,7 @@ use super::done;
 use super::error::{Refusal, TagServiceError};
 use super::lists::{AssociationList, ByTag, Links, TagList, TagResourceList, Tags, answer};
 use super::request::Signed;
-use super::wire::{AssignBody, ChangeTagsBody, ClearBody, QueryBody, TagsBody, check_known, check_new};
+use super::wire::{AssignBody, ChangeTagsBody, ClearBody, QueryBody, TagsBody, check_known, check_namable};
 use crate::fleet::tag_links::{self, LinkFilter};
 use crate::fleet::{resources, tags};
 use crate::http::ApiError;
@@ -45,7 +45,7 @@ pub async fn change(signed: Signed) -> Result<Response, ApiError> {
 async fn create(signed: &Signed) -> Result<Response, ApiError> {
     let permitted = signed.account(Operation::TagServiceCreate).await?;
     let tags = signed.body::<TagsBody>()?.tags()?;
-    check_new(signed.app(), &permitted, &tags).await?;
+    check_namable(&tags)?;
     tags::create_all(signed.app(), &permitted, &tags).await?;
     Ok(done())
 }
@@ -95,7 +95,7 @@ async fn assign(signed: &Signed) -> Result<Response, ApiError> {
     let permitted = signed.account(Operation::TagServiceAssign).await?;
     let assignments: Vec<Assignment> = signed.body::<AssignBody>()?.check()?;
     let tags: Vec<Tag> = assignments.iter().flat_map(|assignment| assignment.tags.clone()).collect();
-    check_new(signed.app(), &permitted, &tags).await?;
+    check_namable(&tags)?;
     let assigned = resources::assign(signed.app(), &permitted, &assignments).await;
     signed.told(Operation::TagServiceAssign, assigned).await?;
     Ok(done())

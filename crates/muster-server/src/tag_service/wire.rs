@@ -10,9 +10,6 @@ use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use super::error::Refusal;
-use crate::access::PermittedAccount;
-use crate::app::App;
-use crate::http::ApiError;
 use crate::http::body::without_type_names;
 
 /// Reads a body.
@@ -218,20 +215,9 @@ pub(super) fn check_known(tags: &[Tag]) -> Result<(), Refusal> {
     Ok(tags.iter().try_for_each(tag_rules::check_known)?)
 }
 
-/// Refuses tags that the Tag Service does not make, unless they are there already.
-pub(super) async fn check_new(app: &App, permitted: &PermittedAccount, tags: &[Tag]) -> Result<(), ApiError> {
-    let odd = tags.iter().filter_map(|tag| Some((tag, tag_rules::check_new(tag).err()?)));
-    let odd: Vec<_> = odd.collect();
-    if odd.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<_> = odd.iter().filter_map(|(tag, _)| tag.name()).collect();
-    let there: Vec<(String, _)> = app.store.read().find_tags(permitted.account_id(), &names).await?;
-    let is_there = |tag: &Tag| tag.name().is_some_and(|name| there.iter().any(|(known, _)| known == name.as_str()));
-    match odd.into_iter().find(|(tag, _)| !is_there(tag)) {
-        Some((_, fault)) => Err(Refusal::from(fault).into()),
-        None => Ok(()),
-    }
+/// Refuses tags that no account can be given.
+pub(super) fn check_namable(tags: &[Tag]) -> Result<(), Refusal> {
+    Ok(tags.iter().try_for_each(tag_rules::check_namable)?)
 }
 
 #[cfg(test)]
