@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use muster_core::clock::Clock;
+use muster_core::invalid::quoted;
 use muster_core::names::{DeviceName, GroupName};
 use muster_core::token::Secret;
 use rand::rngs::StdRng;
@@ -19,10 +20,15 @@ use tokio::runtime::{Builder, Runtime};
 use crate::agent::{self, Settings};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
+use crate::run::driver::Ended;
 use crate::server_url::ServerUrl;
+use crate::set_aside::Degraded;
 use crate::state::StateDir;
 use crate::status;
 use crate::step::runner;
+use crate::update::launcher::{self, DEGRADED_ENV, Launched, launch, relaunch};
+use crate::update::release::Trust;
+use crate::update::{LAUNCHER_ENV, RELAUNCH_EXIT_CODE, WATCHED_ENV};
 
 /// A name server that hangs must not keep the program from ending.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,6 +38,9 @@ pub struct AgentEnv {
     /// Executes this program again as a step runner: for `muster-agent` its own
     /// path and `step-runner`.
     pub step_runner: Vec<OsString>,
+    /// This program, where it is an agent of its own that can be updated; `None` where it
+    /// is a part of another.
+    pub program: Option<PathBuf>,
     /// Does the cryptography of TLS.
     pub crypto: Arc<CryptoProvider>,
     /// Tells the moment.
@@ -74,6 +83,9 @@ pub enum Command {
     /// Run one step; started by the agent alone
     #[command(hide = true)]
     StepRunner(StepRunnerArgs),
+    /// Become a new copy of the agent; started by the launcher alone
+    #[command(hide = true)]
+    BecomeCopy(BecomeCopyArgs),
 }
 
 /// Options of `enroll`.
@@ -85,6 +97,9 @@ pub struct EnrollArgs {
     /// The fleet's pairing token
     #[arg(long, value_name = "TOKEN", env = "MUSTER_AGENT_PAIRING_TOKEN", hide_env_values = true, value_parser = secret)]
     pub pairing_token: Secret,
+    /// Public key of minisign, in a file, that signs the agent's releases; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub release_key: Vec<PathBuf>,
     /// Name of the device; the server makes one from the host name otherwise
     #[arg(long, env = "MUSTER_AGENT_NAME", value_parser = device_name)]
     pub name: Option<DeviceName>,
@@ -98,7 +113,7 @@ pub struct EnrollArgs {
 pub struct RunArgs {
     /// Address of the server from now on, when it has moved
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
-    pub server: Option<ServerUrl>,
+    pub server: Option<String>,
     /// End when standard input is closed: for a program that starts an agent of its own
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
@@ -112,7 +127,7 @@ pub struct RunArgs {
     pub reboot_command: String,
     /// Least level of what is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "MUSTER_AGENT_LOG", default_value = "info")]
-    pub log: tracing::Level,
+    pub log: String,
 }
 
 /// Options of `status`.
@@ -129,6 +144,21 @@ pub struct StepRunnerArgs {
     /// Directory of the step
     #[arg(long)]
     pub dir: PathBuf,
+    /// A step may update this program
+    #[arg(long)]
+    pub updatable: bool,
+}
+
+/// Options of `become-copy`.
+#[derive(Debug, Args)]
+pub struct BecomeCopyArgs {
+    /// The launcher's process
+    pub launcher: i32,
+    /// The copy
+    pub program: PathBuf,
+    /// What it is started with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
@@ -152,18 +182,23 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
     }
     match cli.command {
         Some(Command::Enroll(args)) => enroll(&state, args, &mut env)?,
-        Some(Command::Run(args)) => run(state, args, env)?,
+        Some(Command::Run(args)) => return run(state, args, env),
         Some(Command::Status(args)) => print!("{}", status::show(&state, args.json)?),
         Some(Command::StepRunner(args)) => {
-            runner::run(&args.dir, &env.clock, &env.crypto)
+            runner::run(&args.dir, &env.clock, &env.crypto, args.updatable)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
+        Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
         None => bail!("no command; see --help"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn enroll(state: &StateDir, args: EnrollArgs, env: &mut AgentEnv) -> anyhow::Result<()> {
+    state.create()?;
+    for file in &args.release_key {
+        Trust::new(state.path()).add_key(file).with_context(|| format!("the release key in {}", file.display()))?;
+    }
     let dialer = Dialer::new(args.server, Arc::clone(&env.crypto))?;
     let wishes = Wishes { pairing_token: args.pairing_token, name: args.name, group: args.group };
     let runtime = runtime()?;
@@ -174,24 +209,77 @@ fn enroll(state: &StateDir, args: EnrollArgs, env: &mut AgentEnv) -> anyhow::Res
     Ok(())
 }
 
-fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
-    let log = tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false);
-    // When the executable has set up its own log, that one stays.
-    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
-    let AgentEnv { step_runner, crypto, clock, mut rng } = env;
-    if let Some(server) = args.server {
-        state.move_server(server)?;
+fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode> {
+    let degraded = Degraded::default();
+    start_log(&args.log, &degraded);
+    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // A copy has been launched already.
+    let is_copy = std::env::var_os(LAUNCHER_ENV).is_some();
+    let own_launcher = env.program.clone().filter(|_| !is_copy);
+    if let Some(program) = &own_launcher {
+        match launch(state.path(), program, &given) {
+            Launched::Ended(code) => return Ok(code),
+            Launched::Here(reasons) => reasons.into_iter().for_each(|reason| degraded.add(reason)),
+        }
     }
-    let settings = Settings { state, runner: step_runner, reboot_command: args.reboot_command, crypto, clock };
+    let told = std::env::var(DEGRADED_ENV).unwrap_or_default();
+    told.lines().filter(|_| is_copy).for_each(|reason| degraded.add(reason.to_owned()));
+    if let Some(server) = args.server.as_deref() {
+        move_server(&state, server, &degraded)?;
+    }
+    let AgentEnv { mut step_runner, crypto, clock, mut rng, program } = env;
+    step_runner.extend(program.map(|_| "--updatable".into()));
+    let settings =
+        Settings { state, runner: step_runner, reboot_command: args.reboot_command, degraded, crypto, clock };
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = agent::run(&settings, &mut rng) => ended,
-            () = stdin_closes(args.until_stdin_closes) => Ok(()),
+            () = stdin_closes(args.until_stdin_closes) => Ok(Ended::Stopped),
         }
     });
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
-    Ok(ended?)
+    match ended? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Relaunch => give_way(own_launcher, &given),
+    }
+}
+
+/// Lets the launcher look again what is due.
+fn give_way(own_launcher: Option<PathBuf>, args: &[OsString]) -> anyhow::Result<ExitCode> {
+    if std::env::var_os(WATCHED_ENV).is_some() {
+        return Ok(ExitCode::from(RELAUNCH_EXIT_CODE));
+    }
+    let launcher = own_launcher.or_else(|| std::env::var_os(LAUNCHER_ENV).map(PathBuf::from));
+    let launcher = launcher.context("there is no launcher")?;
+    Err(relaunch(&launcher, args)).with_context(|| format!("cannot start {}", launcher.display()))
+}
+
+/// A level that is none keeps no agent from connecting.
+fn start_log(level: &str, degraded: &Degraded) {
+    let parsed = level.parse::<tracing::Level>().ok();
+    let max = parsed.unwrap_or(tracing::Level::INFO);
+    let log = tracing_subscriber::fmt().with_max_level(max).with_writer(io::stderr).with_target(false);
+    // When the executable has set up its own log, that one stays.
+    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
+    if parsed.is_none() {
+        let reason = format!("{} is no level of the log; info is taken", quoted(level));
+        tracing::error!(reason, "the agent is degraded");
+        degraded.add(reason);
+    }
+}
+
+/// An address that is none leaves the device with the server that it has.
+fn move_server(state: &StateDir, server: &str, degraded: &Degraded) -> anyhow::Result<()> {
+    match server.parse::<ServerUrl>() {
+        Ok(server) => Ok(state.move_server(server)?),
+        Err(error) => {
+            let reason = format!("{} is no address of a server ({error}); the present one is kept", quoted(server));
+            tracing::error!(reason, "the agent is degraded");
+            degraded.add(reason);
+            Ok(())
+        }
+    }
 }
 
 /// Waits until whoever holds the other end of standard input is gone; for ever when that is not asked for.

@@ -73,6 +73,7 @@ fn agent_env() -> anyhow::Result<AgentEnv> {
     let own_path = std::env::current_exe().context("cannot find this program")?;
     Ok(AgentEnv {
         step_runner: vec![own_path.into(), "agent".into(), "step-runner".into()],
+        program: None,
         crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
         clock: Clock::system(),
         rng: muster_store::secure_rng(),

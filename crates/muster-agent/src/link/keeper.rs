@@ -16,6 +16,7 @@ use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::net::Dialer;
 use crate::run::driver::{Message, Report};
+use crate::update::probation::Probation;
 
 /// Everything that makes connections.
 pub struct Keeper<R> {
@@ -27,6 +28,8 @@ pub struct Keeper<R> {
     pub secret: [u8; muster_link::handshake::SECRET_KEY_BYTES],
     /// Measures the device.
     pub inventory: Inventory,
+    /// Told that the server was reached.
+    pub probation: Probation,
     /// What `status` shows.
     pub status: StatusFile,
     /// Spreads the waits.
@@ -77,6 +80,7 @@ impl<R: Rng> Keeper<R> {
             reports: &mut self.reports,
             inventory: &mut self.inventory,
             status: &mut self.status,
+            probation: &mut self.probation,
         };
         let error = socket.serve(&mut ends).await;
         socket.close().await;

@@ -63,6 +63,8 @@ pub(super) struct Context {
     pub(super) saved: Saved,
     pub(super) clock: Clock,
     pub(super) crypto: Arc<CryptoProvider>,
+    /// Whether this program is updated by itself.
+    pub(super) is_updatable: bool,
     supervisor: Supervisor,
     began: Instant,
     /// Set while the work is undone: nothing may stop that.
@@ -82,7 +84,8 @@ impl Context {
         let saved = Saved::new(dir.saved(spec.index));
         let (stdout, stderr) = Default::default();
         let is_undoing = RefCell::new(matches!(spec.task, Task::Restore(_)));
-        Self { spec, dir, saved, clock, crypto, supervisor, began: Instant::now(), is_undoing, stdout, stderr }
+        let began = Instant::now();
+        Self { spec, dir, saved, clock, crypto, is_updatable: false, supervisor, began, is_undoing, stdout, stderr }
     }
 
     /// What the step needs of a registry.

@@ -89,6 +89,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether it updates the agent.
+    pub fn is_agent_update(&self) -> bool {
+        matches!(self, Self::BuiltIn { action, .. } if matches!(**action, BuiltIn::AgentUpdate(_)))
+    }
+
     /// Whether it may be started again when its runner was killed: it then ends as if
     /// it had never been interrupted. What a person wrote is never run twice.
     pub fn is_repeatable(&self) -> bool {

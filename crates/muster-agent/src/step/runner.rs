@@ -25,14 +25,16 @@ use super::supervise::Event;
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const SAVES_MAX: u32 = 24;
 
-/// Runs the step that `dir` describes and leaves its result there.
-pub fn run(dir: &Path, clock: &Clock, crypto: &Arc<CryptoProvider>) -> io::Result<()> {
+/// Runs the step that `dir` describes and leaves its result there. `is_updatable` tells
+/// whether this program is an agent of its own, which a step may update.
+pub fn run(dir: &Path, clock: &Clock, crypto: &Arc<CryptoProvider>, is_updatable: bool) -> io::Result<()> {
     let dir = StepDir::new(dir);
     check_lock(&dir)?;
     let spec = dir.spec()?;
     let (tx, events) = mpsc::channel();
     forward_signals(tx.clone())?;
-    let context = Context::new(spec, dir.clone(), clock.clone(), Arc::clone(crypto), Supervisor { tx, events });
+    let mut context = Context::new(spec, dir.clone(), clock.clone(), Arc::clone(crypto), Supervisor { tx, events });
+    context.is_updatable = is_updatable;
     save(&dir, &perform(&context))
 }
 

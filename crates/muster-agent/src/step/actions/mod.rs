@@ -1,6 +1,7 @@
 //! The ready-made actions: one file for each. To add one, write its file and its
 //! row in [`work`].
 
+mod agent_update;
 mod debian_package;
 mod download_artifact;
 mod file;
@@ -48,6 +49,7 @@ pub(super) trait Work {
 /// The work of an action; `None` when this version of the agent cannot do it.
 pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
     match action {
+        BuiltIn::AgentUpdate(with) => Some(with),
         BuiltIn::DebianPackage(with) => Some(with),
         BuiltIn::DownloadArtifact(with) => Some(with),
         BuiltIn::File(with) => Some(with),
