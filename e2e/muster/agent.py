@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from .binaries import binary
-from .process import Process, run
+from .process import Process, clean_environment, run
 from .waiting import eventually
 
 UUID = re.compile(r"\bd-[0-9a-z]{4}-[0-9a-z]{4}\b")
@@ -18,6 +18,7 @@ class Agent:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = self.folder / "state"
         self.process = None
+        self.environment = {}
         self.uuid = None
         self.token = None
         self.name = None
@@ -53,7 +54,8 @@ class Agent:
         return found.group()
 
     def start(self):
-        self.process = Process([binary("muster-agent"), "run", "--state", self.state], self.folder / "agent.log")
+        command = [binary("muster-agent"), "run", "--state", self.state]
+        self.process = Process(command, self.folder / "agent.log", clean_environment(**self.environment))
         return self
 
     def kill9(self):

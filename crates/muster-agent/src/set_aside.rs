@@ -31,7 +31,8 @@ impl Degraded {
 /// an earlier time is replaced. The reason, for a person.
 pub(crate) fn set_aside(path: &Path, error: &io::Error) -> String {
     let aside = aside(path);
-    let moved = crate::files::remove_dir(&aside).or_else(|_| fs::remove_file(&aside)).and_then(|()| fs::rename(path, &aside));
+    let moved =
+        crate::files::remove_dir(&aside).or_else(|_| fs::remove_file(&aside)).and_then(|()| fs::rename(path, &aside));
     let reason = match moved {
         Ok(()) => format!("{} is damaged ({error}) and was set aside as {}", path.display(), aside.display()),
         Err(second) => format!("{} is damaged ({error}) and could not be set aside ({second})", path.display()),

@@ -8,7 +8,9 @@ use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::{DeploymentUuid, DeviceUuid};
 use muster_core::invalid::{Invalid, quoted};
-use muster_core::limits::{ADDRESSES_MAX, DEGRADED_REASON_CHARS_MAX, DEGRADED_REASONS_MAX, NAME_CHARS_MAX, VERSION_CHARS_MAX};
+use muster_core::limits::{
+    ADDRESSES_MAX, DEGRADED_REASON_CHARS_MAX, DEGRADED_REASONS_MAX, NAME_CHARS_MAX, VERSION_CHARS_MAX,
+};
 use muster_core::target::RunEvent;
 use muster_core::token::Secret;
 use serde::{Deserialize, Serialize};

@@ -38,7 +38,8 @@ impl StatusFile {
             degraded.add(set_aside(&path, &error));
             None
         });
-        let mut file = Self { path, clock, degraded, status: LinkStatus { is_connected: false, ..found.unwrap_or_default() } };
+        let mut file =
+            Self { path, clock, degraded, status: LinkStatus { is_connected: false, ..found.unwrap_or_default() } };
         file.write();
         file
     }

@@ -157,7 +157,8 @@ pub fn unpack(path: &Path, into: &Path, keys: &[PublicKey]) -> Result<Manifest, 
     let mut file = BufReader::new(File::open(path)?);
     let signature = Signature::decode(&head(&mut file)?).map_err(|_| Refusal::NoSignature)?;
     // The comment is checked together with the content, by the same verifier.
-    let signed = |key: &PublicKey| !matches!(key.verify_stream(&signature), Err(minisign_verify::Error::UnexpectedKeyId));
+    let signed =
+        |key: &PublicKey| !matches!(key.verify_stream(&signature), Err(minisign_verify::Error::UnexpectedKeyId));
     let key = keys.iter().find(|key| signed(key)).ok_or(Refusal::UnknownKey)?;
     let mut verifier = key.verify_stream(&signature).map_err(|error| match error {
         minisign_verify::Error::UnsupportedLegacyMode | minisign_verify::Error::UnsupportedAlgorithm => {

@@ -140,7 +140,8 @@ impl Key {
     fn from_file(text: &str) -> anyhow::Result<Self> {
         let line = text.lines().nth(1).unwrap_or_default().trim();
         let bytes = BASE64_STANDARD.decode(line).ok().filter(|bytes| bytes.len() == SECRET_BYTES);
-        let bytes = bytes.filter(|bytes| bytes[..2] == KEY_ALGORITHM).context("the file holds no secret key of minisign")?;
+        let bytes =
+            bytes.filter(|bytes| bytes[..2] == KEY_ALGORITHM).context("the file holds no secret key of minisign")?;
         if bytes[2..4] != NO_KDF {
             bail!("the secret key has a password: sign with minisign itself, as the manual of the agent says");
         }
