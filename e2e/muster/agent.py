@@ -53,9 +53,11 @@ class Agent:
         assert found, f"status --json names no device: {done.stdout}{done.stderr}"
         return found.group()
 
+    def run_command(self):
+        return [binary("muster-agent"), "run", "--state", self.state]
+
     def start(self):
-        command = [binary("muster-agent"), "run", "--state", self.state]
-        self.process = Process(command, self.folder / "agent.log", clean_environment(**self.environment))
+        self.process = Process(self.run_command(), self.folder / "agent.log", clean_environment(**self.environment))
         return self
 
     def kill9(self):

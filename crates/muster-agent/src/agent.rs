@@ -2,14 +2,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use muster_core::clock::Clock;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rustls::crypto::CryptoProvider;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -20,7 +18,8 @@ use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
 use crate::run::driver::{Ended, Message, Surroundings, drive};
 use crate::set_aside::Degraded;
-use crate::state::{StateDir, StateError, StateLock};
+use crate::state::{Enrolment, StateDir, StateError, StateLock};
+use crate::trust::Trust;
 use crate::update::home::Home;
 use crate::update::probation::Probation;
 
@@ -59,8 +58,8 @@ pub struct Settings {
     pub reboot_command: String,
     /// Why the agent is degraded, as far as is known before it starts.
     pub degraded: Degraded,
-    /// Does the cryptography of TLS.
-    pub crypto: Arc<CryptoProvider>,
+    /// By what servers are recognised, the device's own aside.
+    pub trust: Trust,
     /// Tells the moment.
     pub clock: Clock,
 }
@@ -74,7 +73,8 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<Ended, AgentEr
     let enrolment = settings.state.enrolment()?;
     let _lock = lock(&settings.state).await?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
-    let dialer = Dialer::new(enrolment.server, Arc::clone(&settings.crypto))?;
+    let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
+    let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
         let life = Life::begin(settings, dialer.clone(), rng)?;
         let error = match life.live(&mut stop).await {
@@ -104,6 +104,17 @@ async fn lock(state: &StateDir) -> Result<StateLock, StateError> {
     state.lock()
 }
 
+/// The command of a step runner. What it fetches of the device's own server, it fetches of
+/// the one that was enrolled with.
+fn runner(settings: &Settings, enrolment: &Enrolment) -> Vec<OsString> {
+    let mut runner = settings.runner.clone();
+    if let Some(pin) = enrolment.server_pin {
+        runner.extend(["--server".into(), enrolment.server.to_string().into()]);
+        runner.extend(["--server-pin".into(), pin.to_string().into()]);
+    }
+    runner
+}
+
 /// The agent from reading the disk to its end, or until the disk fails.
 struct Life {
     keeper: Keeper<StdRng>,
@@ -119,7 +130,7 @@ impl Life {
         let (ended, runs_ended) = oneshot::channel();
         let surroundings = Surroundings {
             runs: state.runs(),
-            runner: settings.runner.clone(),
+            runner: runner(settings, &state.enrolment()?),
             reboot_command: settings.reboot_command.clone(),
             veto_hook: state.veto_hook(),
             home: Home::new(state.path()),

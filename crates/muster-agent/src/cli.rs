@@ -13,6 +13,7 @@ use muster_core::clock::Clock;
 use muster_core::invalid::quoted;
 use muster_core::names::{DeviceName, GroupName};
 use muster_core::token::Secret;
+use muster_link::ServerPin;
 use rand::rngs::StdRng;
 use rustls::crypto::CryptoProvider;
 use tokio::runtime::{Builder, Runtime};
@@ -26,8 +27,9 @@ use crate::set_aside::Degraded;
 use crate::state::StateDir;
 use crate::status;
 use crate::step::runner;
+use crate::trust::Trust;
 use crate::update::launcher::{self, DEGRADED_ENV, Launched, launch, relaunch};
-use crate::update::release::Trust;
+use crate::update::release::ReleaseTrust;
 use crate::update::{LAUNCHER_ENV, RELAUNCH_EXIT_CODE, WATCHED_ENV};
 
 /// A name server that hangs must not keep the program from ending.
@@ -94,6 +96,9 @@ pub struct EnrollArgs {
     /// Address of the server, with its scheme: https, or http for a trial
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
     pub server: ServerUrl,
+    /// Key of the server, as it prints it at its start, in place of certificate authorities
+    #[arg(long, value_name = "sha256//BASE64", env = "MUSTER_AGENT_SERVER_PIN")]
+    pub server_pin: Option<ServerPin>,
     /// The fleet's pairing token
     #[arg(long, value_name = "TOKEN", env = "MUSTER_AGENT_PAIRING_TOKEN", hide_env_values = true, value_parser = secret)]
     pub pairing_token: Secret,
@@ -114,6 +119,9 @@ pub struct RunArgs {
     /// Address of the server from now on, when it has moved
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
     pub server: Option<String>,
+    /// Key of the server from now on, where --server names one that no authority vouches for
+    #[arg(long, value_name = "sha256//BASE64", env = "MUSTER_AGENT_SERVER_PIN", requires = "server")]
+    pub server_pin: Option<ServerPin>,
     /// End when standard input is closed: for a program that starts an agent of its own
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
@@ -144,6 +152,12 @@ pub struct StepRunnerArgs {
     /// Directory of the step
     #[arg(long)]
     pub dir: PathBuf,
+    /// The device's server, where it is recognised by a pin
+    #[arg(long, requires = "server_pin")]
+    pub server: Option<ServerUrl>,
+    /// That pin
+    #[arg(long, requires = "server")]
+    pub server_pin: Option<ServerPin>,
     /// A step may update this program
     #[arg(long)]
     pub updatable: bool,
@@ -185,7 +199,11 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
         Some(Command::Run(args)) => return run(state, args, env),
         Some(Command::Status(args)) => print!("{}", status::show(&state, args.json)?),
         Some(Command::StepRunner(args)) => {
-            runner::run(&args.dir, &env.clock, &env.crypto, args.updatable)
+            let mut trust = Trust::of_machine(env.crypto);
+            if let Some(server) = &args.server {
+                trust = trust.pinning(server, args.server_pin);
+            }
+            runner::run(&args.dir, &env.clock, &trust, args.updatable)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
         Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
@@ -197,10 +215,13 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
 fn enroll(state: &StateDir, args: EnrollArgs, env: &mut AgentEnv) -> anyhow::Result<()> {
     state.create()?;
     for file in &args.release_key {
-        Trust::new(state.path()).add_key(file).with_context(|| format!("the release key in {}", file.display()))?;
+        let trust = ReleaseTrust::new(state.path());
+        trust.add_key(file).with_context(|| format!("the release key in {}", file.display()))?;
     }
-    let dialer = Dialer::new(args.server, Arc::clone(&env.crypto))?;
-    let wishes = Wishes { pairing_token: args.pairing_token, name: args.name, group: args.group };
+    let trust = Trust::of_machine(Arc::clone(&env.crypto)).pinning(&args.server, args.server_pin);
+    let dialer = Dialer::new(args.server, &trust)?;
+    let wishes =
+        Wishes { pairing_token: args.pairing_token, name: args.name, group: args.group, server_pin: args.server_pin };
     let runtime = runtime()?;
     let enrolled = runtime.block_on(enrol(state, &dialer, wishes, &mut env.rng));
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
@@ -225,12 +246,18 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
     let told = std::env::var(DEGRADED_ENV).unwrap_or_default();
     told.lines().filter(|_| is_copy).for_each(|reason| degraded.add(reason.to_owned()));
     if let Some(server) = args.server.as_deref() {
-        move_server(&state, server, &degraded)?;
+        move_server(&state, server, args.server_pin, &degraded)?;
     }
     let AgentEnv { mut step_runner, crypto, clock, mut rng, program } = env;
     step_runner.extend(program.map(|_| "--updatable".into()));
-    let settings =
-        Settings { state, runner: step_runner, reboot_command: args.reboot_command, degraded, crypto, clock };
+    let settings = Settings {
+        state,
+        runner: step_runner,
+        reboot_command: args.reboot_command,
+        degraded,
+        trust: Trust::of_machine(crypto),
+        clock,
+    };
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {
@@ -270,9 +297,9 @@ fn start_log(level: &str, degraded: &Degraded) {
 }
 
 /// An address that is none leaves the device with the server that it has.
-fn move_server(state: &StateDir, server: &str, degraded: &Degraded) -> anyhow::Result<()> {
+fn move_server(state: &StateDir, server: &str, pin: Option<ServerPin>, degraded: &Degraded) -> anyhow::Result<()> {
     match server.parse::<ServerUrl>() {
-        Ok(server) => Ok(state.move_server(server)?),
+        Ok(server) => Ok(state.move_server(server, pin)?),
         Err(error) => {
             let reason = format!("{} is no address of a server ({error}); the present one is kept", quoted(server));
             tracing::error!(reason, "the agent is degraded");

@@ -31,5 +31,6 @@ pub mod set_aside;
 pub mod state;
 mod status;
 pub mod step;
+pub mod trust;
 pub mod update;
 mod veto;

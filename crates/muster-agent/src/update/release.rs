@@ -71,11 +71,11 @@ pub enum Refusal {
 
 /// What the device itself says of releases.
 #[derive(Clone, Debug)]
-pub struct Trust {
+pub struct ReleaseTrust {
     state: PathBuf,
 }
 
-impl Trust {
+impl ReleaseTrust {
     /// That of a state directory.
     pub fn new(state: &Path) -> Self {
         Self { state: state.to_owned() }

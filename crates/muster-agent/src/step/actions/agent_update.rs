@@ -19,7 +19,7 @@ use crate::step::fetch::{fetch, size_of};
 use crate::step::saved::remove;
 use crate::update::home::{Home, sha256_of};
 use crate::update::own_version;
-use crate::update::release::{Refusal, Trust, unpack};
+use crate::update::release::{Refusal, ReleaseTrust, unpack};
 use crate::update::slots::{Copy, Ended, Slots, Trial};
 
 /// How often the step looks how the trial stands.
@@ -50,7 +50,7 @@ impl Work for AgentUpdate {
             return Err(Failure::because("this agent is a part of another program, and is updated with it"));
         }
         wanted(self)?;
-        Trust::new(&state(cx)).keys()?;
+        ReleaseTrust::new(&state(cx)).keys()?;
         // What is fetched, and the program out of it.
         Ok(Plan { paths: Vec::new(), update: Some((state(cx), 2 * size_of(cx))) })
     }
@@ -59,7 +59,7 @@ impl Work for AgentUpdate {
         if !matches!(standing(self, cx)?, Standing::New) {
             return Ok(());
         }
-        let (trust, slots) = (Trust::new(&state(cx)), home(cx).read()?);
+        let (trust, slots) = (ReleaseTrust::new(&state(cx)), home(cx).read()?);
         fetch(cx, &cx.scratch(RELEASE), None)?;
         let manifest = unpack(&cx.scratch(RELEASE), &cx.scratch(PROGRAM), &trust.keys()?)?;
         let kept = slots.previous.map(|copy| copy.version);
