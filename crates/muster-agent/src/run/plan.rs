@@ -108,10 +108,7 @@ fn task(instruction: &Instruction, index: usize, step: &Step, values: &InputValu
     }
     let artifact = instruction.artifact(index).cloned();
     if let (Some(path), None) = (action.artifact(), &artifact) {
-        let text = format!(
-            "Step {name} needs the artifact {}, and the server did not say where it is.",
-            quoted(path.as_str())
-        );
+        let text = format!("Step {name} needs the artifact {}, and the server did not say where it is.", quoted(path));
         return Err(Reason::new("artifact_missing", text));
     }
     Ok(Task::BuiltIn { action: Box::new(action), artifact: artifact.map(Box::new) })

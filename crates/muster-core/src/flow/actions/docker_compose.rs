@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::WholeCheck;
 use super::source::{ArtifactPath, one_source};
-use super::values::{DevicePath, Flag, Text};
-use crate::invalid::Invalid;
+use super::values::{Count, DevicePath, Flag, ProjectName, Text};
+use crate::invalid::{Invalid, quoted};
 
 /// Its `with`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,10 +26,16 @@ pub struct DockerCompose {
     pub artifact: Option<ArtifactPath>,
     /// The project's name; the folder's unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub project: Option<Text>,
+    pub project: Option<ProjectName>,
     /// What the compose file finds in its environment.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub env: IndexMap<String, String>,
+    /// How long the containers may take to become healthy, in seconds; 300 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_within_seconds: Option<Count>,
+    /// How long containers without a health check must run, in seconds; 5 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady_seconds: Option<Count>,
     /// Whether the images of the containers before are removed.
     #[serde(default)]
     pub delete_previous_images: Flag,
@@ -38,6 +44,13 @@ pub struct DockerCompose {
 impl WholeCheck for DockerCompose {
     fn check(&self) -> Result<(), Invalid> {
         let given = [("compose", self.compose.is_some()), ("artifactory-path", self.artifact.is_some())];
-        one_source(&given, self.registry.as_ref(), self.artifact.as_ref())
+        match self
+            .env
+            .iter()
+            .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
+        {
+            Some((name, _)) => Err(Invalid::new("env", format!("{} is no variable", quoted(name)))),
+            None => one_source(&given, self.registry.as_ref(), self.artifact.as_ref()),
+        }
     }
 }
