@@ -110,6 +110,9 @@ pub struct RunArgs {
         default_value = "systemctl reboot || reboot"
     )]
     pub reboot_command: String,
+    /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
+    #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
+    pub docker_socket: Option<PathBuf>,
     /// Least level of what is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "MUSTER_AGENT_LOG", default_value = "info")]
     pub log: tracing::Level,
@@ -129,6 +132,9 @@ pub struct StepRunnerArgs {
     /// Directory of the step
     #[arg(long)]
     pub dir: PathBuf,
+    /// Socket of the device's container engine
+    #[arg(long)]
+    pub docker_socket: Option<PathBuf>,
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
@@ -155,7 +161,7 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
         Some(Command::Run(args)) => run(state, args, env)?,
         Some(Command::Status(args)) => print!("{}", status::show(&state, args.json)?),
         Some(Command::StepRunner(args)) => {
-            runner::run(&args.dir, &env.clock, &env.crypto)
+            runner::run(&args.dir, args.docker_socket, &env.clock, &env.crypto)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
         None => bail!("no command; see --help"),
@@ -178,7 +184,10 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false);
     // When the executable has set up its own log, that one stays.
     let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
-    let AgentEnv { step_runner, crypto, clock, mut rng } = env;
+    let AgentEnv { mut step_runner, crypto, clock, mut rng } = env;
+    if let Some(socket) = args.docker_socket {
+        step_runner.extend(["--docker-socket".into(), socket.into()]);
+    }
     if let Some(server) = args.server {
         state.move_server(server)?;
     }

@@ -2,6 +2,7 @@
 //! row in [`work`].
 
 mod debian_package;
+pub(super) mod docker;
 mod download_artifact;
 mod file;
 mod git;
@@ -53,7 +54,8 @@ pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
         BuiltIn::File(with) => Some(with),
         BuiltIn::Git(with) => Some(with),
         BuiltIn::Script(with) => Some(with),
-        BuiltIn::Docker(_) | BuiltIn::DockerCompose(_) => None,
+        BuiltIn::Docker(with) => Some(with),
+        BuiltIn::DockerCompose(_) => None,
     }
 }
 

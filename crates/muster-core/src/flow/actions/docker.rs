@@ -20,7 +20,7 @@ pub struct Docker {
     pub image_tag: ImageTag,
     /// How the container is run.
     #[serde(default)]
-    pub run_options: RunOptions,
+    pub run_options: Box<RunOptions>,
     /// What runs in it, instead of the image's own command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Words>,
