@@ -50,8 +50,11 @@ class Engine:
         self.process = None
 
     def start(self):
-        # Left by an engine that was killed.
+        # Left by an engine that was killed: its containerd dies with it, and where nobody
+        # reaps that, the next engine would wait for it.
         (self.folder / "pid").unlink(missing_ok=True)
+        self._end_containerd()
+        (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
         self.process = Process(
             ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "-H", f"unix://{self.socket}",
              "--data-root", self.data, "--exec-root", self.folder / "exec", "--pidfile", self.folder / "pid"],

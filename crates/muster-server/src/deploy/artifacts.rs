@@ -51,13 +51,20 @@ struct Reference {
     git: Option<String>,
     /// An image of containers: its path and its tag.
     image: Option<(String, String)>,
+    /// A compose file stands in the flow: its images need the credential alone.
+    has_compose: bool,
 }
 
 impl Reference {
     fn of(with: &actions::With, values: &InputValues) -> Option<Self> {
         let text = |key: &str| with.get(key)?.as_str().and_then(|text| fill(text, values).ok());
-        let image = text("image-path").zip(text("image-tag"));
-        Some(Self { registry: text("registry")?, path: text("artifactory-path"), git: text("repository"), image })
+        Some(Self {
+            registry: text("registry")?,
+            path: text("artifactory-path"),
+            git: text("repository"),
+            image: text("image-path").zip(text("image-tag")),
+            has_compose: with.contains_key("compose"),
+        })
     }
 }
 
@@ -137,6 +144,10 @@ fn other(app: &App, account_id: RowId, registry: &Registry, reference: &Referenc
             let path = ArtifactPath::parse(path).ok()?;
             let scheme = if registry.url.contains("://") { "" } else { "https://" };
             format!("{scheme}{}/{}", registry.url.trim_end_matches('/'), encoded(path.as_str()))
+        }
+        (None, None, None) if reference.has_compose => {
+            let scheme = if registry.url.contains("://") { "" } else { "https://" };
+            format!("{scheme}{}", registry.url)
         }
         _ => return None,
     };

@@ -3,6 +3,7 @@
 
 mod debian_package;
 pub(super) mod docker;
+pub(super) mod docker_compose;
 mod download_artifact;
 mod file;
 mod git;
@@ -55,7 +56,7 @@ pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
         BuiltIn::Git(with) => Some(with),
         BuiltIn::Script(with) => Some(with),
         BuiltIn::Docker(with) => Some(with),
-        BuiltIn::DockerCompose(_) => None,
+        BuiltIn::DockerCompose(with) => Some(with),
     }
 }
 

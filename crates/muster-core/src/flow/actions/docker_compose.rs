@@ -11,14 +11,14 @@ use crate::invalid::{Invalid, quoted};
 /// Its `with`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("oneOf" = super::source_rule("compose"))))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("oneOf" = super::compose_rule())))]
 pub struct DockerCompose {
     /// The project's folder on the device, into which the compose file goes. Must exist.
     pub device_path: DevicePath,
     /// The compose file's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose: Option<Text>,
-    /// The registry that holds the compose file.
+    /// The registry that holds the compose file, or whose credential its images need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<Text>,
     /// Where the compose file stands in the registry.
@@ -29,6 +29,7 @@ pub struct DockerCompose {
     pub project: Option<ProjectName>,
     /// What the compose file finds in its environment.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = { "pattern": "^[^=]+$" })))]
     pub env: IndexMap<String, String>,
     /// How long the containers may take to become healthy, in seconds; 300 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +51,8 @@ impl WholeCheck for DockerCompose {
             .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
         {
             Some((name, _)) => Err(Invalid::new("env", format!("{} is no variable", quoted(name)))),
-            None => one_source(&given, self.registry.as_ref(), self.artifact.as_ref()),
+            // Its images may need the credential as well.
+            None => one_source(&given, self.artifact.as_ref().and(self.registry.as_ref()), self.artifact.as_ref()),
         }
     }
 }

@@ -88,7 +88,7 @@ impl BuiltIn {
     pub fn artifact(&self) -> Option<&str> {
         let artifact = match self {
             Self::DebianPackage(with) => with.artifact.as_ref(),
-            Self::DockerCompose(with) => with.artifact.as_ref(),
+            Self::DockerCompose(with) => with.artifact.as_ref().or(with.registry.as_ref()),
             Self::DownloadArtifact(with) => Some(&with.artifactory_path),
             Self::File(with) => with.artifact.as_ref(),
             Self::Script(with) => with.artifact.as_ref(),
@@ -105,6 +105,15 @@ fn source_rule(inline: &str) -> serde_json::Value {
     serde_json::json!([
         { "required": [inline], "properties": { "registry": false, "artifactory-path": false } },
         { "required": ["registry", "artifactory-path"], "properties": { inline: false } },
+    ])
+}
+
+/// In the schema: the compose file in the document, or an artifact and its registry.
+#[cfg(feature = "schema")]
+fn compose_rule() -> serde_json::Value {
+    serde_json::json!([
+        { "required": ["compose"], "properties": { "artifactory-path": false } },
+        { "required": ["registry", "artifactory-path"], "properties": { "compose": false } },
     ])
 }
 

@@ -12,7 +12,7 @@ use crate::invalid::{Invalid, quoted};
 /// How a container is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("dependentRequired" = { "log-opt": ["log-driver"] })))]
 pub struct RunOptions {
     /// The container's name; the last word of the image's path unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,6 +24,7 @@ pub struct RunOptions {
     pub attach: Flag,
     /// Added to its environment.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = { "pattern": "^[^=]+$" })))]
     pub env: IndexMap<String, String>,
     /// Ports of the device that lead into it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -54,6 +55,7 @@ pub struct RunOptions {
     pub entrypoint: Option<Words>,
     /// Its labels. Those that begin with `muster.` are the agent's.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = { "pattern": "^(?!muster\\.)[\\s\\S]" })))]
     pub labels: IndexMap<String, String>,
     /// Devices that it may use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -86,8 +88,8 @@ pub struct RunOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_driver: Option<Text>,
     /// What the log driver is told.
-    #[serde(skip_serializing_if = "IndexMap::is_empty")]
-    pub log_opt: IndexMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_opt: Option<IndexMap<String, String>>,
     /// How long it may take to stop, in seconds; 10 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<Count>,
@@ -120,7 +122,7 @@ impl RunOptions {
             let problem = format!("{} is no name of a label, or one of the agent's own", quoted(label));
             return Err(Invalid::new("run-options.labels", problem));
         }
-        if !self.log_opt.is_empty() && self.log_driver.is_none() {
+        if self.log_opt.is_some() && self.log_driver.is_none() {
             return Err(Invalid::new("run-options.log-opt", "needs its \"log-driver\""));
         }
         Ok(())

@@ -63,7 +63,7 @@ fn host(options: &RunOptions, restart: &Value) -> Value {
         "ShmSize": options.shm_size.as_ref().and_then(ByteSize::get),
         "NanoCpus": options.cpus.as_ref().and_then(Cpus::nano),
         "PidsLimit": options.pids_limit.as_ref().and_then(Count::get),
-        "LogConfig": options.log_driver.as_ref().map(|driver| json!({"Type": driver.as_str(), "Config": options.log_opt})),
+        "LogConfig": options.log_driver.as_ref().map(|driver| json!({"Type": driver.as_str(), "Config": options.log_opt.clone().unwrap_or_default()})),
     })
 }
 

@@ -293,7 +293,7 @@ fn post(engine: &Engine<'_>, container: &str, deed: &str, body: Option<&Value>) 
 }
 
 /// Adds the container's last lines to the step's output.
-fn keep_output(cx: &Context, engine: &Engine<'_>, name: &str) {
+pub(super) fn keep_output(cx: &Context, engine: &Engine<'_>, name: &str) {
     let path = format!("/containers/{name}/logs?stdout=true&stderr=true&tail={LOG_LINES}");
     let mut frames = Frames::default();
     let told = engine.stream(&Method::GET, &path, None, None, &mut |bytes| {
