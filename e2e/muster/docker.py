@@ -194,7 +194,9 @@ class Platform:
 
             def do_GET(self):
                 if self.path.startswith("/v2/"):
-                    headers = {name: self.headers[name] for name in ("Accept", "Authorization") if name in self.headers}
+                    # The engine sends more than one `Accept`.
+                    passed = {name: self.headers.get_all(name) for name in ("Accept", "Authorization")}
+                    headers = {name: ", ".join(values) for name, values in passed.items() if values}
                     answer = requests.request(
                         self.command, f"http://{registry.address}{self.path}", headers=headers, timeout=60
                     )
