@@ -56,11 +56,13 @@ class Agent:
         assert found, f"status --json names no device: {done.stdout}{done.stderr}"
         return found.group()
 
+    def run_command(self):
+        return [binary("muster-agent"), "run", "--state", self.state, *self.options]
+
     def start(self, *options):
         """`options` of `run` hold for later starts as well."""
         self.options += options
-        command = [binary("muster-agent"), "run", "--state", self.state, *self.options]
-        self.process = Process(command, self.folder / "agent.log")
+        self.process = Process(self.run_command(), self.folder / "agent.log")
         return self
 
     def step_runners(self):

@@ -21,6 +21,9 @@ use super::saved::Saved;
 use super::supervise::{Bounded, Event, supervise};
 use super::{StepEnd, StepSpec, Task};
 
+/// How often a wait looks whether its step was asked to stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
+
 /// Why a step's work ends early.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Failure {
@@ -164,6 +167,16 @@ impl Context {
             return Err(Failure::ended(StepEnd::TimedOut, format!("ended after its time limit of {limit} s")));
         }
         Ok(())
+    }
+
+    /// Waits. Fails as soon as [`Context::check_time`] does.
+    pub(super) fn wait(&self, pause: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            self.check_time()?;
+            std::thread::sleep(STOP_POLL);
+        }
+        self.check_time()
     }
 
     /// Runs a command to its end and keeps its output. Fails unless it exits with 0.
