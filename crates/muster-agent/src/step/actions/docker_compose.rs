@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::docker::gate::{Gate, Verdict};
-use super::docker::{AWAY_MAX, AWAY_UNDOING_MAX, LOOK_AGAIN_AFTER, keep_output, root};
+use super::docker::{AWAY_MAX, AWAY_UNDOING_MAX, LOOK_AGAIN_AFTER, check_undoing, keep_output, root};
 use super::place::{Rights, beside, put};
 use super::{FREE_BYTES_MIN, Plan, Work, check_folder, check_free};
 use crate::files::{make_private_dir, private_file, read_json, write_json};
@@ -151,7 +151,8 @@ impl Work for DockerCompose {
             return Ok(());
         }
         record.is_undoing = true;
-        write_json(&record_file(saved.path()), &record)?;
+        // On a full disk it is put back without a note of it.
+        let _ = write_json(&record_file(saved.path()), &record);
         for _ in 1..UNDO_ATTEMPTS {
             match put_back(cx, &record, saved) {
                 Err(failure) => cx.note(&format!("{}; trying again", failure.why)),
@@ -284,7 +285,9 @@ fn are_up(cx: &Context, engine: &Engine<'_>, gate: &Gate, record: &Record, waite
 
 /// Brings the project back as it was. Repeatable.
 fn put_back(cx: &Context, record: &Record, saved: &Saved) -> Result<(), Failure> {
-    let engine = Engine::reach(record.socket.clone(), AWAY_UNDOING_MAX, &|| Ok(()))?;
+    let began = Instant::now();
+    let leave = || check_undoing(began);
+    let engine = Engine::reach(record.socket.clone(), AWAY_UNDOING_MAX, &leave)?;
     if record.former.is_empty() {
         let mut down = compose(cx, record, &staged(saved.path()), &record.env)?;
         down.args(["down", "--remove-orphans"]);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use muster_core::flow::actions::docker::Docker;
+use muster_core::limits::STEP_TIMEOUT_DEFAULT;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -114,8 +115,11 @@ impl Work for Docker {
             return Ok(());
         }
         record.is_undoing = true;
-        record.write(saved.path())?;
-        let engine = Engine::reach(record.socket.clone(), AWAY_UNDOING_MAX, &|| Ok(()))?;
+        // On a full disk it is put back without a note of it.
+        let _ = record.write(saved.path());
+        let began = Instant::now();
+        let leave = || check_undoing(began);
+        let engine = Engine::reach(record.socket.clone(), AWAY_UNDOING_MAX, &leave)?;
         remove_made(&engine, &record)?;
         if let Some(previous) = &record.previous {
             put_back(&engine, &record, previous)?;
@@ -177,6 +181,14 @@ fn wait_for_end(with: &Docker, cx: &Context, engine: &Engine<'_>, record: &Recor
         post(engine, &record.name, "start", None)?;
     }
     Ok(())
+}
+
+/// Nothing stops the putting back but an engine that takes what it is asked and says nothing.
+pub(super) fn check_undoing(began: Instant) -> Result<(), Failure> {
+    if began.elapsed() < STEP_TIMEOUT_DEFAULT {
+        return Ok(());
+    }
+    Err(Failure::because(format!("the container engine is silent for {} minutes", STEP_TIMEOUT_DEFAULT.as_secs() / 60)))
 }
 
 /// The run is over: what stands aside is removed, unless it was, or should be, put back.
