@@ -3,14 +3,12 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use muster_core::clock::Clock;
 use muster_core::limits::STEP_TIMEOUT_DEFAULT;
 use muster_link::Artifact;
-use rustls::crypto::CryptoProvider;
 use tokio::time::Instant;
 
 use super::dir::StepDir;
@@ -20,6 +18,7 @@ use super::output::HeadTail;
 use super::saved::Saved;
 use super::supervise::{Bounded, Event, supervise};
 use super::{StepEnd, StepSpec, Task};
+use crate::trust::Trust;
 
 /// How often a wait looks whether its step was asked to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
@@ -66,7 +65,7 @@ pub(super) struct Context {
     pub(super) dir: StepDir,
     pub(super) saved: Saved,
     pub(super) clock: Clock,
-    pub(super) crypto: Arc<CryptoProvider>,
+    pub(super) trust: Trust,
     /// Where the container engine listens, when that was set.
     pub(super) docker_socket: Option<PathBuf>,
     supervisor: Supervisor,
@@ -78,18 +77,12 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(
-        spec: StepSpec,
-        dir: StepDir,
-        clock: Clock,
-        crypto: Arc<CryptoProvider>,
-        supervisor: Supervisor,
-    ) -> Self {
+    pub(super) fn new(spec: StepSpec, dir: StepDir, clock: Clock, trust: Trust, supervisor: Supervisor) -> Self {
         let saved = Saved::new(dir.saved(spec.index));
         let (stdout, stderr) = Default::default();
         let is_undoing = RefCell::new(matches!(spec.task, Task::Restore(_)));
         let (docker_socket, began) = (None, Instant::now());
-        Self { spec, dir, saved, clock, crypto, docker_socket, supervisor, began, is_undoing, stdout, stderr }
+        Self { spec, dir, saved, clock, trust, docker_socket, supervisor, began, is_undoing, stdout, stderr }
     }
 
     /// What the step needs of a registry.
