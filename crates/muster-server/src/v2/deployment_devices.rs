@@ -153,6 +153,7 @@ pub struct Why {
     /// When the present state ends by itself; null once it is final.
     deadline_time: Option<String>,
     /// Which attempt this is, from 1; those before are shown with `attempt`.
+    #[schema(required = false)]
     attempt: u32,
 }
 
