@@ -222,17 +222,13 @@ def test_on_a_terminal_a_pause_is_waited_out(world, client, write_flow):
     code, shown = client.on_terminal(*words, "--no-input")
     assert code == PAUSED and "wave 1 of 2" in shown, shown
 
-    def paused():
-        listed = client.json("deployments", "list", "--limit", 1)[0]
-        is_paused = listed["comment"] == "resumed" and listed["rollout"]["status"] == "failure_budget_spent"
-        return is_paused and listed["deployment_uuid"]
+    def newest():
+        return client.json("deployments", "list", "--limit", 1)[0]["deployment_uuid"]
 
     # The first deployment is still open on the other device.
-    client.ok("deployments", "abort", client.json("deployments", "list", "--limit", 1)[0]["deployment_uuid"])
-    with ThreadPoolExecutor() as other:
-        looking_on = other.submit(client.on_terminal, *words, "--comment", "resumed")
-        client.ok("deployments", "resume", eventually(paused))
-        code, shown = looking_on.result()
+    client.ok("deployments", "abort", newest())
+    resume = ("; waiting", lambda: client.ok("deployments", "resume", newest()))
+    code, shown = client.on_terminal(*words, answers=[resume])
     assert code == NOT_ALL_SUCCEEDED and "; waiting" in shown and "2 failed" in shown, shown
 
 
