@@ -119,3 +119,33 @@ fn check_file_place(path: &Path) -> Result<(), Failure> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_core::flow::actions::USES;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_server_is_told_what_is_carried_out() {
+        let smallest = [
+            ("connect/debian-package", json!({ "package": "hello" })),
+            ("connect/docker", json!({ "registry": "r", "image-path": "i", "image-tag": "1" })),
+            ("connect/docker-compose", json!({ "device-path": "/srv", "compose": "services: {}" })),
+            (
+                "connect/download-artifact",
+                json!({ "registry": "r", "artifactory-path": "a", "device-path": "/srv/a" }),
+            ),
+            ("connect/file", json!({ "device-path": "/srv/a", "content": "" })),
+            ("connect/git", json!({ "repository": "https://example.com/a.git", "device-path": "/srv" })),
+            ("connect/script", json!({ "script": "true" })),
+        ];
+        for uses in USES {
+            let with = smallest.iter().find(|(name, _)| name == uses).map(|(_, with)| with);
+            let Some(Value::Object(with)) = with else { panic!("{uses} has no example here") };
+            let action = BuiltIn::read(uses, with.clone()).unwrap();
+            assert_eq!(CARRIED_OUT.contains(uses), work(&action).is_some(), "{uses}");
+        }
+    }
+}
