@@ -28,4 +28,5 @@ pub mod server_url;
 pub mod state;
 mod status;
 pub mod step;
+pub mod trust;
 mod veto;
