@@ -107,7 +107,7 @@ impl World {
     /// Another deployment begins with a device of a tag, or ends with one.
     fn elsewhere_happens(&mut self, which: usize) {
         let count = self.elsewhere.entry(which as RowId % 4).or_default();
-        *count = if which % 2 == 0 { *count + 1 } else { count.saturating_sub(1) };
+        *count = if which.is_multiple_of(2) { *count + 1 } else { count.saturating_sub(1) };
     }
 
     fn happen(&mut self, what: u8, which: usize) {

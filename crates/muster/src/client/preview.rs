@@ -101,8 +101,8 @@ fn counted(devices: u64) -> String {
 fn minutes(minutes: u64) -> String {
     let (number, unit) = match minutes {
         0 => (0, "minute"),
-        minutes if minutes % 1_440 == 0 => (minutes / 1_440, "day"),
-        minutes if minutes % 60 == 0 => (minutes / 60, "hour"),
+        minutes if minutes.is_multiple_of(1_440) => (minutes / 1_440, "day"),
+        minutes if minutes.is_multiple_of(60) => (minutes / 60, "hour"),
         minutes => (minutes, "minute"),
     };
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })

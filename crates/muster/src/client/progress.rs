@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    fn seen(rollout: Value) -> Seen {
+    fn seen(rollout: &Value) -> Seen {
         let devices = json!({ "pending": 1, "in_progress": 1, "succeeded": 2, "failed": 1, "aborted": 1, "total": 6 });
         Seen::of(&json!({ "devices": devices, "rollout": rollout }))
     }
@@ -245,7 +245,7 @@ mod tests {
     fn counts_by_the_words_of_the_api() {
         let none = Counts::default();
         assert_eq!((none.total(), none.in_words().as_str()), (0, "no device"));
-        let seen = seen(Value::Null);
+        let seen = seen(&Value::Null);
         let counts = seen.counts;
         assert_eq!((counts.total(), counts.ended(), counts.succeeded(), counts.of("Aborted")), (6, 4, 2, 1));
         let words = "4 of 6 ended: 1 pending, 1 in progress, 2 succeeded, 1 failed, 1 aborted";
@@ -255,9 +255,9 @@ mod tests {
 
     #[test]
     fn names_the_wave_of_several() {
-        let one = seen(json!({ "status": "running", "wave": 1, "waves": [wave(1, 1, 4)] }));
+        let one = seen(&json!({ "status": "running", "wave": 1, "waves": [wave(1, 1, 4)] }));
         assert!(one.in_words().starts_with("4 of 6"));
-        let two = seen(json!({ "status": "running", "wave": 2, "waves": [wave(0, 0, 2), wave(1, 1, 2)] }));
+        let two = seen(&json!({ "status": "running", "wave": 2, "waves": [wave(0, 0, 2), wave(1, 1, 2)] }));
         assert!(two.in_words().starts_with("wave 2 of 2: 4 of 6"));
         let now = two.wave().unwrap();
         assert_eq!((now.ended, now.total), (2, 4));
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn is_at_rest_once_what_had_begun_has_ended() {
         let paused = |in_progress| {
-            seen(json!({ "status": "failure_budget_spent", "wave": 1, "waves": [wave(1, in_progress, 0)] }))
+            seen(&json!({ "status": "failure_budget_spent", "wave": 1, "waves": [wave(1, in_progress, 0)] }))
         };
         assert!(paused(1).is_paused() && !paused(1).is_at_rest() && paused(0).is_at_rest());
     }

@@ -133,10 +133,7 @@ mod tests {
             ("connect/debian-package", json!({ "package": "hello" })),
             ("connect/docker", json!({ "registry": "r", "image-path": "i", "image-tag": "1" })),
             ("connect/docker-compose", json!({ "device-path": "/srv", "compose": "services: {}" })),
-            (
-                "connect/download-artifact",
-                json!({ "registry": "r", "artifactory-path": "a", "device-path": "/srv/a" }),
-            ),
+            ("connect/download-artifact", json!({ "registry": "r", "artifactory-path": "a", "device-path": "/srv/a" })),
             ("connect/file", json!({ "device-path": "/srv/a", "content": "" })),
             ("connect/git", json!({ "repository": "https://example.com/a.git", "device-path": "/srv" })),
             ("connect/script", json!({ "script": "true" })),
