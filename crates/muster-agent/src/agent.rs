@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub runner: Vec<OsString>,
     /// The command, for `sh -c`, that reboots the device.
     pub reboot_command: String,
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
     /// Why the agent is degraded, as far as is known before it starts.
     pub degraded: Degraded,
     /// By what servers are recognised, the device's own aside.
@@ -112,6 +115,9 @@ fn runner(settings: &Settings, enrolment: &Enrolment) -> Vec<OsString> {
         runner.extend(["--server".into(), enrolment.server.to_string().into()]);
         runner.extend(["--server-pin".into(), pin.to_string().into()]);
     }
+    if let Some(socket) = &settings.docker_socket {
+        runner.extend(["--docker-socket".into(), socket.into()]);
+    }
     runner
 }
 
@@ -143,6 +149,7 @@ impl Life {
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),
+            docker_socket: settings.docker_socket.clone(),
             inventory: Inventory::new(state.path().to_owned(), settings.degraded.clone()),
             probation: Probation::new(Home::new(state.path())),
             status: StatusFile::new(state.status_file(), settings.clock.clone(), settings.degraded.clone()),

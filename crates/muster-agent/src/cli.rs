@@ -26,7 +26,7 @@ use crate::server_url::ServerUrl;
 use crate::set_aside::Degraded;
 use crate::state::StateDir;
 use crate::status;
-use crate::step::runner;
+use crate::step::runner::{self, AboutDevice};
 use crate::trust::Trust;
 use crate::update::launcher::{self, DEGRADED_ENV, Launched, launch, relaunch};
 use crate::update::release::ReleaseTrust;
@@ -133,6 +133,9 @@ pub struct RunArgs {
         default_value = "systemctl reboot || reboot"
     )]
     pub reboot_command: String,
+    /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
+    #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
+    pub docker_socket: Option<PathBuf>,
     /// Least level of what is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "MUSTER_AGENT_LOG", default_value = "info")]
     pub log: String,
@@ -152,6 +155,9 @@ pub struct StepRunnerArgs {
     /// Directory of the step
     #[arg(long)]
     pub dir: PathBuf,
+    /// Socket of the device's container engine
+    #[arg(long)]
+    pub docker_socket: Option<PathBuf>,
     /// The device's server, where it is recognised by a pin
     #[arg(long, requires = "server_pin")]
     pub server: Option<ServerUrl>,
@@ -203,7 +209,8 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
             if let Some(server) = &args.server {
                 trust = trust.pinning(server, args.server_pin);
             }
-            runner::run(&args.dir, &env.clock, &trust, args.updatable)
+            let about = AboutDevice { docker_socket: args.docker_socket, is_updatable: args.updatable };
+            runner::run(&args.dir, about, &env.clock, &trust)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
         Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
@@ -253,6 +260,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
     let settings = Settings {
         state,
         runner: step_runner,
+        docker_socket: args.docker_socket,
         reboot_command: args.reboot_command,
         degraded,
         trust: Trust::of_machine(crypto),

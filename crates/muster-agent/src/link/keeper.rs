@@ -1,6 +1,7 @@
 //! Keeps the link up: one connection after the other, with a wait between them.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_core::ids::DeviceUuid;
@@ -14,6 +15,7 @@ use super::session::{End, Session};
 use super::socket::{Ends, LinkError, Socket, dial};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
+use crate::inventory::capabilities::capabilities;
 use crate::net::Dialer;
 use crate::run::driver::{Message, Report};
 use crate::update::probation::Probation;
@@ -26,6 +28,8 @@ pub struct Keeper<R> {
     pub device: DeviceUuid,
     /// The secret half of its key.
     pub secret: [u8; muster_link::handshake::SECRET_KEY_BYTES],
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
     /// Measures the device.
     pub inventory: Inventory,
     /// Told that the server was reached.
@@ -73,7 +77,8 @@ impl<R: Rng> Keeper<R> {
             Err(error) => return (error, Duration::ZERO),
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
-        let session = Session::new(self.device.clone(), Identity::from_secret_bytes(&self.secret), facts);
+        let identity = Identity::from_secret_bytes(&self.secret);
+        let session = Session::new(self.device.clone(), identity, facts, capabilities(self.docker_socket.as_deref()));
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,

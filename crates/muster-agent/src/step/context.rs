@@ -1,7 +1,7 @@
 //! What a step's work may use: its directory, its output, its time, and commands.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
@@ -12,8 +12,10 @@ use muster_link::Artifact;
 use tokio::time::Instant;
 
 use super::dir::StepDir;
+use super::engine;
 use super::orphans;
 use super::output::HeadTail;
+use super::runner::AboutDevice;
 use super::saved::Saved;
 use super::supervise::{Bounded, Event, supervise};
 use super::{StepEnd, StepSpec, Task};
@@ -65,8 +67,8 @@ pub(super) struct Context {
     pub(super) saved: Saved,
     pub(super) clock: Clock,
     pub(super) trust: Trust,
-    /// Whether this program is updated by itself.
-    pub(super) is_updatable: bool,
+    /// What the agent tells about the device.
+    pub(super) about: AboutDevice,
     supervisor: Supervisor,
     began: Instant,
     /// Set while the work is undone: nothing may stop that.
@@ -80,8 +82,8 @@ impl Context {
         let saved = Saved::new(dir.saved(spec.index));
         let (stdout, stderr) = Default::default();
         let is_undoing = RefCell::new(matches!(spec.task, Task::Restore(_)));
-        let began = Instant::now();
-        Self { spec, dir, saved, clock, trust, is_updatable: false, supervisor, began, is_undoing, stdout, stderr }
+        let (about, began) = (AboutDevice::default(), Instant::now());
+        Self { spec, dir, saved, clock, trust, about, supervisor, began, is_undoing, stdout, stderr }
     }
 
     /// What the step needs of a registry.
@@ -95,6 +97,22 @@ impl Context {
     /// Where the step may keep what it fetches, when that need not be beside its target.
     pub(super) fn scratch(&self, name: &str) -> PathBuf {
         self.saved.path().join(name)
+    }
+
+    /// Where the device's container engine listens.
+    pub(super) fn docker_socket(&self) -> Result<PathBuf, Failure> {
+        engine::socket(self.about.docker_socket.as_deref(), std::env::var("DOCKER_HOST").ok().as_deref())
+    }
+
+    /// The run's name, as its directory has it.
+    pub(super) fn run_name(&self) -> String {
+        let run = self.dir.path().parent().and_then(Path::file_name);
+        run.unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Adds to what the step has put out, as if it had been a command.
+    pub(super) fn keep(&self, is_error: bool, bytes: &[u8]) {
+        if is_error { &self.stderr } else { &self.stdout }.borrow_mut().push(bytes);
     }
 
     /// Adds a line to the step's output.

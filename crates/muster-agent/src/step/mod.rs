@@ -12,6 +12,8 @@
 //!   verifies, and undoes;
 //! * `saved`: what a step was about to change, and how it is put back;
 //! * `actions`: a file for each ready-made action; `fetch`: artifacts over HTTP;
+//!   `engine`: the device's container engine;
+//! * [`settle`]: what stood ready to be put back, once the run is over;
 //! * [`output`]: what is kept of an output stream.
 //!
 //! # Why a step never runs twice, and is never lost
@@ -36,16 +38,19 @@
 mod actions;
 mod context;
 pub mod dir;
+mod engine;
 mod fetch;
 mod orphans;
 pub mod output;
 mod perform;
 pub mod runner;
 mod saved;
+pub mod settle;
 mod supervise;
 mod xattrs;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
@@ -103,6 +108,14 @@ impl Task {
             Self::Restore(_) => true,
         }
     }
+}
+
+pub use actions::CARRIED_OUT;
+
+/// Where the device's container engine listens: where it was set, as `DOCKER_HOST` says, or
+/// where every engine does. `None` when that is no socket.
+pub fn docker_socket(set: Option<&Path>) -> Option<PathBuf> {
+    engine::socket(set, std::env::var("DOCKER_HOST").ok().as_deref()).ok()
 }
 
 /// Whether this version of the agent can carry out `action`.

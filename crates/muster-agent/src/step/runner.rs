@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
@@ -24,16 +24,24 @@ use crate::trust::Trust;
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const SAVES_MAX: u32 = 24;
 
-/// Runs the step that `dir` describes and leaves its result there. `is_updatable` tells
-/// whether this program is an agent of its own, which a step may update.
-pub fn run(dir: &Path, clock: &Clock, trust: &Trust, is_updatable: bool) -> io::Result<()> {
+/// What the agent tells its step runners about the device.
+#[derive(Clone, Debug, Default)]
+pub struct AboutDevice {
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
+    /// Whether this program is an agent of its own, which a step may update.
+    pub is_updatable: bool,
+}
+
+/// Runs the step that `dir` describes and leaves its result there.
+pub fn run(dir: &Path, about: AboutDevice, clock: &Clock, trust: &Trust) -> io::Result<()> {
     let dir = StepDir::new(dir);
     check_lock(&dir)?;
     let spec = dir.spec()?;
     let (tx, events) = mpsc::channel();
     forward_signals(tx.clone())?;
     let mut context = Context::new(spec, dir.clone(), clock.clone(), trust.clone(), Supervisor { tx, events });
-    context.is_updatable = is_updatable;
+    context.about = about;
     save(&dir, &perform(&context))
 }
 

@@ -46,7 +46,7 @@ enum Standing {
 
 impl Work for AgentUpdate {
     fn check(&self, cx: &Context) -> Result<Plan, Failure> {
-        if !cx.is_updatable {
+        if !cx.about.is_updatable {
             return Err(Failure::because("this agent is a part of another program, and is updated with it"));
         }
         wanted(self)?;

@@ -3,6 +3,8 @@
 
 mod agent_update;
 mod debian_package;
+pub(super) mod docker;
+pub(super) mod docker_compose;
 mod download_artifact;
 mod file;
 mod git;
@@ -46,6 +48,18 @@ pub(super) trait Work {
     }
 }
 
+/// The actions that this version of the agent carries out, as the server is told.
+pub const CARRIED_OUT: [&str; 8] = [
+    "connect/debian-package",
+    "connect/docker",
+    "connect/docker-compose",
+    "connect/download-artifact",
+    "connect/file",
+    "connect/git",
+    "connect/script",
+    "muster/agent-update",
+];
+
 /// The work of an action; `None` when this version of the agent cannot do it.
 pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
     match action {
@@ -55,7 +69,8 @@ pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
         BuiltIn::File(with) => Some(with),
         BuiltIn::Git(with) => Some(with),
         BuiltIn::Script(with) => Some(with),
-        BuiltIn::Docker(_) | BuiltIn::DockerCompose(_) => None,
+        BuiltIn::Docker(with) => Some(with),
+        BuiltIn::DockerCompose(with) => Some(with),
     }
 }
 
@@ -115,5 +130,32 @@ fn check_file_place(path: &Path) -> Result<(), Failure> {
     match metadata(path)? {
         Some(found) if found.is_dir() => Err(Failure::because(format!("{} is a folder", path.display()))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::flow::actions::USES;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_server_is_told_what_is_carried_out() {
+        let smallest = [
+            ("connect/debian-package", json!({ "package": "hello" })),
+            ("connect/docker", json!({ "registry": "r", "image-path": "i", "image-tag": "1" })),
+            ("connect/docker-compose", json!({ "device-path": "/srv", "compose": "services: {}" })),
+            ("connect/download-artifact", json!({ "registry": "r", "artifactory-path": "a", "device-path": "/srv/a" })),
+            ("connect/file", json!({ "device-path": "/srv/a", "content": "" })),
+            ("connect/git", json!({ "repository": "https://example.com/a.git", "device-path": "/srv" })),
+            ("connect/script", json!({ "script": "true" })),
+        ];
+        for uses in USES {
+            let with = smallest.iter().find(|(name, _)| name == uses).map(|(_, with)| with);
+            let Some(Value::Object(with)) = with else { panic!("{uses} has no example here") };
+            let action = BuiltIn::read(uses, with.clone()).unwrap();
+            assert_eq!(CARRIED_OUT.contains(uses), work(&action).is_some(), "{uses}");
+        }
     }
 }
