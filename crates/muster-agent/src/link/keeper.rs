@@ -14,6 +14,7 @@ use super::session::{End, Session};
 use super::socket::{Ends, LinkError, Socket, dial};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
+use crate::inventory::capabilities::capabilities;
 use crate::net::Dialer;
 use crate::run::driver::{Message, Report};
 
@@ -70,7 +71,8 @@ impl<R: Rng> Keeper<R> {
             Err(error) => return (error, Duration::ZERO),
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
-        let session = Session::new(self.device.clone(), Identity::from_secret_bytes(&self.secret), facts);
+        let identity = Identity::from_secret_bytes(&self.secret);
+        let session = Session::new(self.device.clone(), identity, facts, capabilities());
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,

@@ -104,6 +104,8 @@ impl Task {
     }
 }
 
+pub use actions::CARRIED_OUT;
+
 /// Whether this version of the agent can carry out `action`.
 pub fn is_supported(action: &BuiltIn) -> bool {
     actions::work(action).is_some()

@@ -110,14 +110,15 @@ pub struct Session {
     device: DeviceUuid,
     identity: Identity,
     facts: Facts,
+    capabilities: Vec<String>,
     state: State,
     heard_at: Duration,
 }
 
 impl Session {
     /// The session of a connection that has just been opened.
-    pub fn new(device: DeviceUuid, identity: Identity, facts: Facts) -> Self {
-        Self { device, identity, facts, state: State::Opened, heard_at: Duration::ZERO }
+    pub fn new(device: DeviceUuid, identity: Identity, facts: Facts, capabilities: Vec<String>) -> Self {
+        Self { device, identity, facts, capabilities, state: State::Opened, heard_at: Duration::ZERO }
     }
 
     /// When [`Input::Tick`] is due, unless something else happens before.
@@ -169,7 +170,7 @@ impl Session {
                     device_uuid: self.device.clone(),
                     protocol: PROTOCOL_VERSION,
                     facts: self.facts.clone(),
-                    capabilities: Vec::new(),
+                    capabilities: std::mem::take(&mut self.capabilities),
                 })]
             }
             (ToDevice::Welcome { epoch, heartbeat_ms }, State::Answered) => {

@@ -25,7 +25,7 @@ fn run() -> RunId {
 }
 
 fn opened() -> Session {
-    Session::new("d-1a2b-3c4d".parse().unwrap(), identity(), facts())
+    Session::new("d-1a2b-3c4d".parse().unwrap(), identity(), facts(), vec!["action:connect/file".to_owned()])
 }
 
 fn hear(session: &mut Session, message: &ToDevice, now: Duration) -> Vec<Output> {
@@ -55,12 +55,14 @@ fn up() -> Session {
 #[test]
 fn proves_who_it_is() {
     let outputs = hear(&mut opened(), &challenge(), Duration::ZERO);
-    let [Output::Send(ToServer::Hello { device_uuid, signature, protocol, facts: told, .. })] = outputs.as_slice()
+    let [Output::Send(ToServer::Hello { device_uuid, signature, protocol, facts: told, capabilities })] =
+        outputs.as_slice()
     else {
         panic!("{outputs:?}")
     };
     assert!(identity().public_key().verifies(&nonce(), device_uuid, signature));
     assert_eq!((*protocol, told), (PROTOCOL_VERSION, &facts()));
+    assert_eq!(capabilities, &["action:connect/file"]);
 }
 
 #[test]
