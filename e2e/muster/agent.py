@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from .binaries import binary
-from .process import Process, run
+from .process import Process, clean_environment, run
 from .waiting import eventually
 
 UUID = re.compile(r"\bd-[0-9a-z]{4}-[0-9a-z]{4}\b")
@@ -21,6 +21,7 @@ class Agent:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = self.folder / "state"
         self.process = None
+        self.environment = {}
         self.uuid = None
         self.token = None
         self.name = None
@@ -62,7 +63,7 @@ class Agent:
     def start(self, *options):
         """`options` of `run` hold for later starts as well."""
         self.options += options
-        self.process = Process(self.run_command(), self.folder / "agent.log")
+        self.process = Process(self.run_command(), self.folder / "agent.log", clean_environment(**self.environment))
         return self
 
     def step_runners(self):

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -16,9 +17,12 @@ use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
-use crate::run::driver::{Message, Surroundings, drive};
-use crate::state::{Enrolment, StateDir, StateError};
+use crate::run::driver::{Ended, Message, Surroundings, drive};
+use crate::set_aside::Degraded;
+use crate::state::{Enrolment, StateDir, StateError, StateLock};
 use crate::trust::Trust;
+use crate::update::home::Home;
+use crate::update::probation::Probation;
 
 /// What a link may send ahead of the disk.
 const INBOX_MESSAGES_MAX: usize = 64;
@@ -26,6 +30,10 @@ const INBOX_MESSAGES_MAX: usize = 64;
 const START_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How long the disk may take to finish what it is at when the agent ends.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often, and how many times, a directory is asked for that another agent has.
+const LOCK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+const LOCK_TRIES: u32 = 20;
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +57,10 @@ pub struct Settings {
     pub runner: Vec<OsString>,
     /// The command, for `sh -c`, that reboots the device.
     pub reboot_command: String,
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
+    /// Why the agent is degraded, as far as is known before it starts.
+    pub degraded: Degraded,
     /// By what servers are recognised, the device's own aside.
     pub trust: Trust,
     /// Tells the moment.
@@ -59,25 +71,40 @@ pub struct Settings {
 ///
 /// A step that is running then goes on: its runner is a process of its own, and
 /// the next agent takes it up again.
-pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<(), AgentError> {
+pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<Ended, AgentError> {
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let enrolment = settings.state.enrolment()?;
-    let _lock = settings.state.lock()?;
+    let _lock = lock(&settings.state).await?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
     let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
     let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
         let life = Life::begin(settings, dialer.clone(), rng)?;
-        let Some(error) = life.live(&mut stop).await else { break };
+        let error = match life.live(&mut stop).await {
+            Ok(ended) => {
+                tracing::info!(?ended, "agent ends");
+                return Ok(ended);
+            }
+            Err(error) => error,
+        };
         // The journal is the truth and memory is thrown away: as after a restart.
         tracing::error!(%error, "the disk failed; starting anew");
         tokio::select! {
             () = sleep(START_AGAIN_AFTER) => {}
-            () = asked_to_stop(&mut stop) => break,
+            () = asked_to_stop(&mut stop) => return Ok(Ended::Stopped),
         }
     }
-    tracing::info!("agent ends");
-    Ok(())
+}
+
+/// Takes the directory. An agent whose launcher was killed needs a moment to die.
+async fn lock(state: &StateDir) -> Result<StateLock, StateError> {
+    for _ in 0..LOCK_TRIES {
+        match state.lock() {
+            Err(StateError::InUse(_)) => sleep(LOCK_AGAIN_AFTER).await,
+            locked => return locked,
+        }
+    }
+    state.lock()
 }
 
 /// The command of a step runner. What it fetches of the device's own server, it fetches of
@@ -88,6 +115,9 @@ fn runner(settings: &Settings, enrolment: &Enrolment) -> Vec<OsString> {
         runner.extend(["--server".into(), enrolment.server.to_string().into()]);
         runner.extend(["--server-pin".into(), pin.to_string().into()]);
     }
+    if let Some(socket) = &settings.docker_socket {
+        runner.extend(["--docker-socket".into(), socket.into()]);
+    }
     runner
 }
 
@@ -95,7 +125,7 @@ fn runner(settings: &Settings, enrolment: &Enrolment) -> Vec<OsString> {
 struct Life {
     keeper: Keeper<StdRng>,
     to_runs: mpsc::Sender<Message>,
-    runs_ended: oneshot::Receiver<io::Result<()>>,
+    runs_ended: oneshot::Receiver<io::Result<Ended>>,
 }
 
 impl Life {
@@ -109,6 +139,8 @@ impl Life {
             runner: runner(settings, &state.enrolment()?),
             reboot_command: settings.reboot_command.clone(),
             veto_hook: state.veto_hook(),
+            home: Home::new(state.path()),
+            degraded: settings.degraded.clone(),
             clock: settings.clock.clone(),
         };
         let inbox = to_runs.clone();
@@ -117,8 +149,10 @@ impl Life {
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),
-            inventory: Inventory::new(state.path().to_owned()),
-            status: StatusFile::new(state.status_file(), settings.clock.clone()),
+            docker_socket: settings.docker_socket.clone(),
+            inventory: Inventory::new(state.path().to_owned(), settings.degraded.clone()),
+            probation: Probation::new(Home::new(state.path())),
+            status: StatusFile::new(state.status_file(), settings.clock.clone(), settings.degraded.clone()),
             rng: StdRng::from_seed(rng.random()),
             to_runs: to_runs.clone(),
             reports,
@@ -127,21 +161,21 @@ impl Life {
         Ok(Self { keeper, to_runs, runs_ended })
     }
 
-    /// Lives until a signal (`None`) or until the disk fails.
-    async fn live(mut self, stop: &mut (Signal, Signal)) -> Option<io::Error> {
-        let error = tokio::select! {
+    /// Lives until a signal, until another agent is to take over, or until the disk fails.
+    async fn live(mut self, stop: &mut (Signal, Signal)) -> Result<Ended, io::Error> {
+        let ended = tokio::select! {
             never = self.keeper.keep() => match never {},
             ended = &mut self.runs_ended => {
-                Some(ended.map_or_else(io::Error::other, |ended| ended.err().unwrap_or_else(|| io::ErrorKind::Other.into())))
+                ended.unwrap_or_else(|gone| Err(io::Error::other(gone)))
             }
-            () = asked_to_stop(stop) => None,
+            () = asked_to_stop(stop) => Ok(Ended::Stopped),
         };
-        self.keeper.status.disconnected(error.as_ref().map(ToString::to_string));
-        if error.is_none() {
+        self.keeper.status.disconnected(ended.as_ref().err().map(ToString::to_string));
+        if matches!(ended, Ok(Ended::Stopped)) {
             let _ = self.to_runs.send(Message::Stop).await;
             let _ = timeout(STOP_TIMEOUT, self.runs_ended).await;
         }
-        error
+        ended
     }
 }
 

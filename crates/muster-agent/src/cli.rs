@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use muster_core::clock::Clock;
+use muster_core::invalid::quoted;
 use muster_core::names::{DeviceName, GroupName};
 use muster_core::token::Secret;
 use muster_link::ServerPin;
@@ -20,11 +21,16 @@ use tokio::runtime::{Builder, Runtime};
 use crate::agent::{self, Settings};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
+use crate::run::driver::Ended;
 use crate::server_url::ServerUrl;
+use crate::set_aside::Degraded;
 use crate::state::StateDir;
 use crate::status;
-use crate::step::runner;
+use crate::step::runner::{self, AboutDevice};
 use crate::trust::Trust;
+use crate::update::launcher::{self, DEGRADED_ENV, Launched, launch, relaunch};
+use crate::update::release::ReleaseTrust;
+use crate::update::{LAUNCHER_ENV, RELAUNCH_EXIT_CODE, WATCHED_ENV};
 
 /// A name server that hangs must not keep the program from ending.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,6 +40,9 @@ pub struct AgentEnv {
     /// Executes this program again as a step runner: for `muster-agent` its own
     /// path and `step-runner`.
     pub step_runner: Vec<OsString>,
+    /// This program, where it is an agent of its own that can be updated; `None` where it
+    /// is a part of another.
+    pub program: Option<PathBuf>,
     /// Does the cryptography of TLS.
     pub crypto: Arc<CryptoProvider>,
     /// Tells the moment.
@@ -76,6 +85,9 @@ pub enum Command {
     /// Run one step; started by the agent alone
     #[command(hide = true)]
     StepRunner(StepRunnerArgs),
+    /// Become a new copy of the agent; started by the launcher alone
+    #[command(hide = true)]
+    BecomeCopy(BecomeCopyArgs),
 }
 
 /// Options of `enroll`.
@@ -90,6 +102,9 @@ pub struct EnrollArgs {
     /// The fleet's pairing token
     #[arg(long, value_name = "TOKEN", env = "MUSTER_AGENT_PAIRING_TOKEN", hide_env_values = true, value_parser = secret)]
     pub pairing_token: Secret,
+    /// Public key of minisign, in a file, that signs the agent's releases; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub release_key: Vec<PathBuf>,
     /// Name of the device; the server makes one from the host name otherwise
     #[arg(long, env = "MUSTER_AGENT_NAME", value_parser = device_name)]
     pub name: Option<DeviceName>,
@@ -103,7 +118,7 @@ pub struct EnrollArgs {
 pub struct RunArgs {
     /// Address of the server from now on, when it has moved
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
-    pub server: Option<ServerUrl>,
+    pub server: Option<String>,
     /// Key of the server from now on, where --server names one that no authority vouches for
     #[arg(long, value_name = "sha256//BASE64", env = "MUSTER_AGENT_SERVER_PIN", requires = "server")]
     pub server_pin: Option<ServerPin>,
@@ -123,7 +138,7 @@ pub struct RunArgs {
     pub docker_socket: Option<PathBuf>,
     /// Least level of what is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "MUSTER_AGENT_LOG", default_value = "info")]
-    pub log: tracing::Level,
+    pub log: String,
 }
 
 /// Options of `status`.
@@ -149,6 +164,21 @@ pub struct StepRunnerArgs {
     /// That pin
     #[arg(long, requires = "server")]
     pub server_pin: Option<ServerPin>,
+    /// A step may update this program
+    #[arg(long)]
+    pub updatable: bool,
+}
+
+/// Options of `become-copy`.
+#[derive(Debug, Args)]
+pub struct BecomeCopyArgs {
+    /// The launcher's process
+    pub launcher: i32,
+    /// The copy
+    pub program: PathBuf,
+    /// What it is started with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
@@ -172,22 +202,29 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
     }
     match cli.command {
         Some(Command::Enroll(args)) => enroll(&state, args, &mut env)?,
-        Some(Command::Run(args)) => run(state, args, env)?,
+        Some(Command::Run(args)) => return run(state, args, env),
         Some(Command::Status(args)) => print!("{}", status::show(&state, args.json)?),
         Some(Command::StepRunner(args)) => {
             let mut trust = Trust::of_machine(env.crypto);
             if let Some(server) = &args.server {
                 trust = trust.pinning(server, args.server_pin);
             }
-            runner::run(&args.dir, args.docker_socket, &env.clock, &trust)
+            let about = AboutDevice { docker_socket: args.docker_socket, is_updatable: args.updatable };
+            runner::run(&args.dir, about, &env.clock, &trust)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
+        Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
         None => bail!("no command; see --help"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn enroll(state: &StateDir, args: EnrollArgs, env: &mut AgentEnv) -> anyhow::Result<()> {
+    state.create()?;
+    for file in &args.release_key {
+        let trust = ReleaseTrust::new(state.path());
+        trust.add_key(file).with_context(|| format!("the release key in {}", file.display()))?;
+    }
     let trust = Trust::of_machine(Arc::clone(&env.crypto)).pinning(&args.server, args.server_pin);
     let dialer = Dialer::new(args.server, &trust)?;
     let wishes =
@@ -200,21 +237,32 @@ fn enroll(state: &StateDir, args: EnrollArgs, env: &mut AgentEnv) -> anyhow::Res
     Ok(())
 }
 
-fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
-    let log = tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false);
-    // When the executable has set up its own log, that one stays.
-    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
-    let AgentEnv { mut step_runner, crypto, clock, mut rng } = env;
-    if let Some(socket) = args.docker_socket {
-        step_runner.extend(["--docker-socket".into(), socket.into()]);
+fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode> {
+    let degraded = Degraded::default();
+    start_log(&args.log, &degraded);
+    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // A copy has been launched already.
+    let is_copy = std::env::var_os(LAUNCHER_ENV).is_some();
+    let own_launcher = env.program.clone().filter(|_| !is_copy);
+    if let Some(program) = &own_launcher {
+        match launch(state.path(), program, &given) {
+            Launched::Ended(code) => return Ok(code),
+            Launched::Here(reasons) => reasons.into_iter().for_each(|reason| degraded.add(reason)),
+        }
     }
-    if let Some(server) = args.server {
-        state.move_server(server, args.server_pin)?;
+    let told = std::env::var(DEGRADED_ENV).unwrap_or_default();
+    told.lines().filter(|_| is_copy).for_each(|reason| degraded.add(reason.to_owned()));
+    if let Some(server) = args.server.as_deref() {
+        move_server(&state, server, args.server_pin, &degraded)?;
     }
+    let AgentEnv { mut step_runner, crypto, clock, mut rng, program } = env;
+    step_runner.extend(program.map(|_| "--updatable".into()));
     let settings = Settings {
         state,
         runner: step_runner,
+        docker_socket: args.docker_socket,
         reboot_command: args.reboot_command,
+        degraded,
         trust: Trust::of_machine(crypto),
         clock,
     };
@@ -222,11 +270,51 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = agent::run(&settings, &mut rng) => ended,
-            () = stdin_closes(args.until_stdin_closes) => Ok(()),
+            () = stdin_closes(args.until_stdin_closes) => Ok(Ended::Stopped),
         }
     });
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
-    Ok(ended?)
+    match ended? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Relaunch => give_way(own_launcher, &given),
+    }
+}
+
+/// Lets the launcher look again what is due.
+fn give_way(own_launcher: Option<PathBuf>, args: &[OsString]) -> anyhow::Result<ExitCode> {
+    if std::env::var_os(WATCHED_ENV).is_some() {
+        return Ok(ExitCode::from(RELAUNCH_EXIT_CODE));
+    }
+    let launcher = own_launcher.or_else(|| std::env::var_os(LAUNCHER_ENV).map(PathBuf::from));
+    let launcher = launcher.context("there is no launcher")?;
+    Err(relaunch(&launcher, args)).with_context(|| format!("cannot start {}", launcher.display()))
+}
+
+/// A level that is none keeps no agent from connecting.
+fn start_log(level: &str, degraded: &Degraded) {
+    let parsed = level.parse::<tracing::Level>().ok();
+    let max = parsed.unwrap_or(tracing::Level::INFO);
+    let log = tracing_subscriber::fmt().with_max_level(max).with_writer(io::stderr).with_target(false);
+    // When the executable has set up its own log, that one stays.
+    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
+    if parsed.is_none() {
+        let reason = format!("{} is no level of the log; info is taken", quoted(level));
+        tracing::error!(reason, "the agent is degraded");
+        degraded.add(reason);
+    }
+}
+
+/// An address that is none leaves the device with the server that it has.
+fn move_server(state: &StateDir, server: &str, pin: Option<ServerPin>, degraded: &Degraded) -> anyhow::Result<()> {
+    match server.parse::<ServerUrl>() {
+        Ok(server) => Ok(state.move_server(server, pin)?),
+        Err(error) => {
+            let reason = format!("{} is no address of a server ({error}); the present one is kept", quoted(server));
+            tracing::error!(reason, "the agent is degraded");
+            degraded.add(reason);
+            Ok(())
+        }
+    }
 }
 
 /// Waits until whoever holds the other end of standard input is gone; for ever when that is not asked for.

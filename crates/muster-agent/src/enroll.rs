@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::http::{self, Answer, HttpError};
 use crate::inventory::Inventory;
 use crate::net::{ConnectError, Dialer};
+use crate::set_aside::Degraded;
 use crate::state::{Enrolment, StateDir, StateError};
 
 /// How long all of it may take.
@@ -100,7 +101,7 @@ async fn ask(
     identity: &muster_link::Identity,
 ) -> Result<Answer, EnrolError> {
     let stream = dialer.connect().await?;
-    let facts = Inventory::new(state.path().to_owned()).facts(stream.local_ip());
+    let facts = Inventory::new(state.path().to_owned(), Degraded::default()).facts(stream.local_ip());
     let Wishes { pairing_token, name, group, server_pin: _ } = wishes;
     let request = EnrollRequest { name, group, ..EnrollRequest::new(identity, pairing_token, facts) };
     let server = dialer.server();

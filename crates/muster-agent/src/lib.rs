@@ -13,7 +13,9 @@
 //! * [`agent`]: the running agent;
 //! * [`link`]: what it says to the server;
 //! * [`run`]: what it is told to do, and the journal;
-//! * [`step`]: one command, under a supervisor of its own.
+//! * [`step`]: one command, under a supervisor of its own;
+//! * [`update`]: the agent in another version;
+//! * [`set_aside`]: damaged files, which keep no agent from connecting.
 
 pub mod agent;
 pub mod cli;
@@ -25,8 +27,10 @@ pub mod link;
 pub mod net;
 pub mod run;
 pub mod server_url;
+pub mod set_aside;
 pub mod state;
 mod status;
 pub mod step;
 pub mod trust;
+pub mod update;
 mod veto;

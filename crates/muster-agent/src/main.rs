@@ -20,7 +20,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let program = Program::parse();
     let own_path = std::env::current_exe().context("cannot find this program")?;
     let env = AgentEnv {
-        step_runner: vec![own_path.into(), "step-runner".into()],
+        step_runner: vec![own_path.clone().into(), "step-runner".into()],
+        program: Some(own_path),
         crypto: Arc::new(rustls::crypto::ring::default_provider()),
         clock: Clock::system(),
         rng: rand::make_rng(),

@@ -36,8 +36,22 @@ pub enum StateError {
     #[error("another agent is using {0}")]
     InUse(PathBuf),
     /// The key on the disk is not one.
-    #[error("{0} does not hold an identity key")]
+    #[error(
+        "{0} does not hold an identity key: put it back from a copy of this device's own state, \
+         or enrol the device anew in an empty directory"
+    )]
     BadKey(PathBuf),
+    /// What the device was enrolled as cannot be read.
+    #[error(
+        "{path} is damaged ({source}): put it back from a copy of this device's own state, \
+         or enrol the device anew in an empty directory"
+    )]
+    BadEnrolment {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
 }
 
 /// What the device was enrolled as: `agent.json`.
@@ -119,7 +133,10 @@ impl StateDir {
     /// What the device was enrolled as, if it was.
     pub fn find_enrolment(&self) -> Result<Option<Enrolment>, StateError> {
         let path = self.enrolment_file();
-        read_json(&path).map_err(at(&path))
+        read_json(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StateError::BadEnrolment { path, source },
+            _ => StateError::Io { path, source },
+        })
     }
 
     /// What the device was enrolled as.

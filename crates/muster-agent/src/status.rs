@@ -18,15 +18,20 @@ struct Shown {
     /// When the link was last known to be up, in milliseconds since 1970.
     last_connected_at: Option<i64>,
     last_error: Option<String>,
+    /// Why it is degraded, if it is.
+    degraded: Vec<String>,
 }
 
 /// The device, its agent and its link, as text or as JSON.
 pub(crate) fn show(state: &StateDir, is_json: bool) -> Result<String, StateError> {
     let enrolment = state.enrolment()?;
     let is_running = matches!(state.lock(), Err(StateError::InUse(_)));
-    let found =
-        read_json(&state.status_file()).map_err(|source| StateError::Io { path: state.status_file(), source })?;
-    let link: LinkStatus = found.unwrap_or_default();
+    // The agent sets a damaged one aside; until then it says nothing.
+    let (found, damaged) = match read_json::<LinkStatus>(&state.status_file()) {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(format!("{} is damaged: {error}", state.status_file().display()))),
+    };
+    let link = found.unwrap_or_default();
     let shown = Shown {
         enrolment,
         is_running,
@@ -34,6 +39,7 @@ pub(crate) fn show(state: &StateDir, is_json: bool) -> Result<String, StateError
         is_connected: is_running && link.is_connected,
         last_connected_at: Some(link.last_connected_at.as_millis()).filter(|millis| *millis > 0),
         last_error: link.last_error.clone(),
+        degraded: link.degraded.iter().cloned().chain(damaged).collect(),
     };
     let json = |error: serde_json::Error| StateError::Io { path: state.status_file(), source: error.into() };
     if is_json {
@@ -55,6 +61,7 @@ fn text(shown: &Shown, link: &LinkStatus) -> String {
     if shown.last_connected_at.is_some() {
         lines.push(format!("Last up {}", link.last_connected_at.to_rfc3339()));
     }
+    lines.extend(shown.degraded.iter().map(|reason| format!("Degraded {reason}")));
     lines.extend(shown.last_error.iter().map(|error| format!("Error   {error}")));
     lines.join("\n") + "\n"
 }

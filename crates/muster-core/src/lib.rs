@@ -14,7 +14,7 @@
 //! * [`rollout`]: how a deployment goes over its devices;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`access_key`]: what programs sign requests of the Tag Service with;
-//! * [`registry`], [`artifact`]: where updates come from;
+//! * [`registry`], [`artifact`]: where updates come from; [`release`]: those of the agent;
 //! * [`resource`], [`tag_rules`]: what else than a device bears tags, and which the Tag Service makes;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
@@ -33,6 +33,7 @@ pub mod monitor;
 pub mod names;
 pub mod patch;
 pub mod registry;
+pub mod release;
 pub mod resource;
 pub mod rollout;
 pub mod scope;

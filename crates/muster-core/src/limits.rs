@@ -55,6 +55,16 @@ pub const STEP_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 pub const STEP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// The longest time limit that a flow may ask for.
 pub const STEP_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a new agent has to reach the server unless its flow says otherwise, and at most: in minutes.
+pub const AGENT_HEALTH_MINUTES_DEFAULT: u32 = 5;
+/// The longest that a flow may ask for.
+pub const AGENT_HEALTH_MINUTES_MAX: u32 = 60;
+/// How many times a new agent is started that does not reach the server.
+pub const AGENT_TRIAL_STARTS_MAX: u32 = 3;
+/// Most reasons for which a device says that it is degraded.
+pub const DEGRADED_REASONS_MAX: usize = 20;
+/// Longest of these, in characters.
+pub const DEGRADED_REASON_CHARS_MAX: usize = 500;
 /// From the signal that ends a step's processes to the one that they cannot ignore.
 pub const STEP_KILL_GRACE: Duration = Duration::from_secs(5);
 

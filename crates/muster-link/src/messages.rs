@@ -8,7 +8,9 @@ use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
 use muster_core::ids::{DeploymentUuid, DeviceUuid};
 use muster_core::invalid::{Invalid, quoted};
-use muster_core::limits::{ADDRESSES_MAX, NAME_CHARS_MAX, VERSION_CHARS_MAX};
+use muster_core::limits::{
+    ADDRESSES_MAX, DEGRADED_REASON_CHARS_MAX, DEGRADED_REASONS_MAX, NAME_CHARS_MAX, VERSION_CHARS_MAX,
+};
 use muster_core::target::RunEvent;
 use muster_core::token::Secret;
 use serde::{Deserialize, Serialize};
@@ -338,6 +340,9 @@ pub struct Facts {
     pub mac_addresses: Vec<String>,
     /// Its time zone, by its IANA name; empty when it cannot tell. Since version 3.
     pub time_zone: String,
+    /// Why the agent is not what it should be, for a person: damaged files that it set
+    /// aside, settings that it could not use. Since version 4.
+    pub degraded: Vec<String>,
 }
 
 impl Facts {
@@ -352,6 +357,8 @@ impl Facts {
             list.truncate(ADDRESSES_MAX);
             list.iter_mut().for_each(|address| clean(address, NAME_CHARS_MAX));
         }
+        self.degraded.truncate(DEGRADED_REASONS_MAX);
+        self.degraded.iter_mut().for_each(|reason| clean(reason, DEGRADED_REASON_CHARS_MAX));
         self
     }
 }

@@ -53,6 +53,8 @@ pub struct Device {
     pub has_agent: bool,
     /// What its agent can do beyond the first version.
     pub capabilities: Vec<String>,
+    /// Why its agent says that it is degraded.
+    pub degraded: Vec<String>,
     /// The heartbeat that it was last told through the Agent API; zero for never.
     pub told_heartbeat: Duration,
     /// When it was enrolled.
@@ -131,6 +133,8 @@ pub struct DeviceFacts {
     pub mac_addresses: Vec<String>,
     /// Its time zone, by its IANA name; empty where it does not tell.
     pub time_zone: String,
+    /// Why its agent is degraded; empty where it is not.
+    pub degraded: Vec<String>,
 }
 
 /// What a server needs of a device to open its link.
@@ -167,6 +171,7 @@ fn device(row: &QueryResult) -> Result<Device> {
         registered_at: columns.moment()?,
         has_agent: columns.next()?,
         capabilities: list(&columns.next::<String>()?)?,
+        degraded: list(&columns.next::<String>()?)?,
         told_heartbeat: Duration::from_millis(columns.next::<i64>()?.try_into().unwrap_or(0)),
         last_keepalive_at: columns.moment()?,
         online_until_at: columns.moment()?,
@@ -224,7 +229,7 @@ fn select_devices() -> SelectStatement {
             [D::Id, D::Uuid, D::AccountId, D::FleetId, D::Name, D::Description, D::Address, D::Lat, D::Lng].map(of),
         )
         .columns([D::IsUpdateTriggerSet, D::AgentVersion, D::MacAddresses, D::RegisteredAt].map(of))
-        .columns([D::HasAgent, D::Capabilities, D::ToldHeartbeatMs].map(of))
+        .columns([D::HasAgent, D::Capabilities, D::Degraded, D::ToldHeartbeatMs].map(of))
         .columns([P::LastKeepaliveAt, P::OnlineUntilAt, P::DeviceIp, P::CpuPercent, P::RamPercent].map(presence))
         .columns([P::DiskUsedBytes, P::DiskSizeBytes].map(presence))
         .expr_as(Expr::col((fleets::Entity, fleets::Column::Name)), "fleet_name")
@@ -365,6 +370,7 @@ impl Tx {
             capabilities: json(&[]),
             told_heartbeat_ms: millis(told),
             time_zone: fact(&new.facts.time_zone),
+            degraded: json(&new.facts.degraded),
         };
         let presence = device_presence::Model {
             device_id: row.id,
@@ -394,6 +400,7 @@ impl Tx {
             ip_addresses: Set(json(&facts.ip_addresses)),
             mac_addresses: Set(json(&facts.mac_addresses)),
             time_zone: Set(fact(&facts.time_zone)),
+            degraded: Set(json(&facts.degraded)),
             ..Default::default()
         };
         self.update_device(device_id, change).await

@@ -1,6 +1,7 @@
 //! `muster admin`: work on the data itself, with the rights of whoever can read it.
 
 mod access_key;
+mod agent_release;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,9 @@ enum AdminCommand {
     /// Make, list and revoke access keys, which sign requests of the Tag Service
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
+    /// Make keys for, and sign, releases of the agent
+    #[command(subcommand)]
+    AgentRelease(agent_release::AgentReleaseCommand),
     /// Bring the database's schema up to date; a server does so by itself when it starts
     Migrate(MigrateArgs),
 }
@@ -56,6 +60,7 @@ pub(crate) fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         AdminCommand::Bootstrap(args) => runtime.block_on(run_bootstrap(args))?,
         AdminCommand::AccessKey(command) => runtime.block_on(access_key::run(command))?,
+        AdminCommand::AgentRelease(command) => agent_release::run(command)?,
         AdminCommand::Migrate(args) => runtime.block_on(run_migrate(args))?,
     }
     Ok(ExitCode::SUCCESS)

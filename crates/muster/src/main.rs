@@ -79,6 +79,7 @@ fn agent_env() -> anyhow::Result<AgentEnv> {
     let own_path = std::env::current_exe().context("cannot find this program")?;
     Ok(AgentEnv {
         step_runner: vec![own_path.into(), "agent".into(), "step-runner".into()],
+        program: None,
         crypto: crypto(),
         clock: Clock::system(),
         rng: muster_store::secure_rng(),

@@ -15,18 +15,22 @@ use muster_link::{Facts, Metrics};
 
 use proc::CpuTimes;
 
+use crate::set_aside::Degraded;
+use crate::update::own_version;
+
 /// Measures the device. Remembers the last look at the processors, whose use is
 /// that between two looks.
 #[derive(Clone, Debug)]
 pub struct Inventory {
     state_dir: PathBuf,
+    degraded: Degraded,
     cpu: Option<CpuTimes>,
 }
 
 impl Inventory {
-    /// For a device whose agent keeps its state in `state_dir`.
-    pub fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir, cpu: host::cpu_times() }
+    /// For a device whose agent keeps its state in `state_dir`, and is `degraded` for these reasons.
+    pub fn new(state_dir: PathBuf, degraded: Degraded) -> Self {
+        Self { state_dir, degraded, cpu: host::cpu_times() }
     }
 
     /// How the device is, since it was last asked.
@@ -51,13 +55,14 @@ impl Inventory {
         let mut ips: Vec<String> = local.iter().map(ToString::to_string).collect();
         ips.extend(addresses.ips.into_iter().filter(|ip| Some(*ip) != local).map(|ip| ip.to_string()));
         Facts {
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: own_version(),
             hostname: system.hostname,
             os: system.os,
             arch: system.arch,
             ip_addresses: ips,
             mac_addresses: addresses.macs,
             time_zone: host::time_zone(),
+            degraded: self.degraded.reasons(),
         }
         .bounded()
     }

@@ -1,6 +1,7 @@
 //! Keeps the link up: one connection after the other, with a wait between them.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_core::ids::DeviceUuid;
@@ -17,6 +18,7 @@ use crate::inventory::Inventory;
 use crate::inventory::capabilities::capabilities;
 use crate::net::Dialer;
 use crate::run::driver::{Message, Report};
+use crate::update::probation::Probation;
 
 /// Everything that makes connections.
 pub struct Keeper<R> {
@@ -26,8 +28,12 @@ pub struct Keeper<R> {
     pub device: DeviceUuid,
     /// The secret half of its key.
     pub secret: [u8; muster_link::handshake::SECRET_KEY_BYTES],
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
     /// Measures the device.
     pub inventory: Inventory,
+    /// Told that the server was reached.
+    pub probation: Probation,
     /// What `status` shows.
     pub status: StatusFile,
     /// Spreads the waits.
@@ -72,13 +78,14 @@ impl<R: Rng> Keeper<R> {
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
         let identity = Identity::from_secret_bytes(&self.secret);
-        let session = Session::new(self.device.clone(), identity, facts, capabilities());
+        let session = Session::new(self.device.clone(), identity, facts, capabilities(self.docker_socket.as_deref()));
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,
             reports: &mut self.reports,
             inventory: &mut self.inventory,
             status: &mut self.status,
+            probation: &mut self.probation,
         };
         let error = socket.serve(&mut ends).await;
         socket.close().await;

@@ -19,6 +19,7 @@ use crate::inventory::Inventory;
 use crate::net::{ConnectError, Dialer, Stream};
 use crate::run::driver::{Message as ToRuns, Report, Said};
 use crate::run::effect;
+use crate::update::probation::Probation;
 
 /// How long a message may take to leave the device.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,6 +64,8 @@ pub struct Ends<'a> {
     pub inventory: &'a mut Inventory,
     /// Told of the connection's ups and downs.
     pub status: &'a mut StatusFile,
+    /// Told that the server answered behind a keepalive.
+    pub probation: &'a mut Probation,
 }
 
 /// An open WebSocket and its session.
@@ -131,7 +134,13 @@ impl Socket {
             message = self.websocket.next() => match message {
                 Some(Ok(Message::Text(text))) => Input::Received(text.as_str().to_owned()),
                 Some(Ok(Message::Close(_))) | None => return Err(LinkError::Closed),
-                Some(Ok(_)) => Input::Traffic,
+                Some(Ok(other)) => {
+                    // A ping follows each keepalive and nothing else: its answer acknowledges both.
+                    if matches!(other, Message::Pong(_)) && self.welcomed_at.is_some() {
+                        ends.probation.passed();
+                    }
+                    Input::Traffic
+                }
                 Some(Err(error)) => return Err(broken(&error)),
             },
             Some(Report { epoch, run, said }) = ends.reports.recv() => match said {

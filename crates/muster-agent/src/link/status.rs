@@ -6,6 +6,7 @@ use muster_core::clock::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_json;
+use crate::set_aside::{Degraded, set_aside};
 
 /// `status.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub struct LinkStatus {
     pub last_connected_at: Timestamp,
     /// Why it ended, or could not be made, the last time.
     pub last_error: Option<String>,
+    /// Why the agent is degraded, if it is.
+    #[serde(default)]
+    pub degraded: Vec<String>,
 }
 
 /// Keeps `status.json` in step with the link.
@@ -23,14 +27,19 @@ pub struct LinkStatus {
 pub struct StatusFile {
     path: PathBuf,
     clock: Clock,
+    degraded: Degraded,
     status: LinkStatus,
 }
 
 impl StatusFile {
     /// Begins with a link that is down.
-    pub fn new(path: PathBuf, clock: Clock) -> Self {
-        let found: Option<LinkStatus> = crate::files::read_json(&path).ok().flatten();
-        let mut file = Self { path, clock, status: LinkStatus { is_connected: false, ..found.unwrap_or_default() } };
+    pub fn new(path: PathBuf, clock: Clock, degraded: Degraded) -> Self {
+        let found: Option<LinkStatus> = crate::files::read_json(&path).unwrap_or_else(|error| {
+            degraded.add(set_aside(&path, &error));
+            None
+        });
+        let mut file =
+            Self { path, clock, degraded, status: LinkStatus { is_connected: false, ..found.unwrap_or_default() } };
         file.write();
         file
     }
@@ -38,7 +47,8 @@ impl StatusFile {
     /// The link came up.
     pub fn connected(&mut self) {
         let last_connected_at = self.clock.now();
-        self.status = LinkStatus { is_connected: true, last_connected_at, last_error: None };
+        let degraded = self.degraded.reasons();
+        self.status = LinkStatus { is_connected: true, last_connected_at, last_error: None, degraded };
         self.write();
     }
 
@@ -49,6 +59,7 @@ impl StatusFile {
             self.status.last_connected_at = self.clock.now();
         }
         self.status.is_connected = false;
+        self.status.degraded = self.degraded.reasons();
         self.status.last_error = error.or(self.status.last_error.take());
         if before != self.status {
             self.write();
@@ -75,7 +86,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
         let clock = Clock::manual(Timestamp::from_millis(1_000));
-        let mut file = StatusFile::new(path.clone(), clock.clone());
+        let mut file = StatusFile::new(path.clone(), clock.clone(), Degraded::default());
         file.connected();
         clock.advance(Duration::from_secs(5));
         file.disconnected(Some("gone".to_owned()));
@@ -85,7 +96,7 @@ mod tests {
         file.disconnected(Some("gone".to_owned()));
         assert!(!path.exists(), "the same failure again is no news");
         file.disconnected(Some("far gone".to_owned()));
-        let later = StatusFile::new(path, clock);
+        let later = StatusFile::new(path, clock, Degraded::default());
         assert_eq!(later.status.last_connected_at, Timestamp::from_millis(6_000), "kept over a restart");
     }
 }

@@ -18,8 +18,11 @@ use super::book::Book;
 use super::effect::{Effect, Input};
 use super::entry::Entry;
 use super::store::RunStore;
+use crate::set_aside::Degraded;
 use crate::step::StepOutcome;
 use crate::step::dir::{PreparedStep, StepDir};
+use crate::update::home::Home;
+use crate::update::own_version;
 use crate::veto;
 
 /// How long nothing new begins after the reboot was asked for. A device that has
@@ -27,6 +30,9 @@ use crate::veto;
 const REBOOT_WAIT: Duration = Duration::from_secs(10 * 60);
 /// How soon a step's directory that cannot be read is tried again.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the agent looks whether an update of itself is to be tried, while one runs.
+const LOOK_FOR_TRIAL_EVERY: Duration = Duration::from_secs(1);
 
 /// What the driver is told.
 #[derive(Debug)]
@@ -42,8 +48,19 @@ pub enum Message {
     },
     /// The link is down.
     LinkDown,
+    /// A new agent is to take over.
+    Relaunch,
     /// The agent ends.
     Stop,
+}
+
+/// Why the driver ended, when the disk did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// A new agent is to take over.
+    Relaunch,
 }
 
 /// A report on its way to the server.
@@ -85,6 +102,10 @@ pub struct Surroundings {
     pub reboot_command: String,
     /// The hook that may say "not now", where there is one.
     pub veto_hook: PathBuf,
+    /// The copies of the agent.
+    pub home: Home,
+    /// Told of what had to be set aside.
+    pub degraded: Degraded,
     /// Tells the moment.
     pub clock: Clock,
 }
@@ -98,8 +119,8 @@ pub fn drive(
     inbox: Sender<Message>,
     mut messages: Receiver<Message>,
     reports: UnboundedSender<Report>,
-) -> io::Result<()> {
-    let (store, known) = RunStore::open(surroundings.runs.clone())?;
+) -> io::Result<Ended> {
+    let (store, known) = RunStore::open(surroundings.runs.clone(), &surroundings.degraded)?;
     let book = Book::new(known);
     let mut driver =
         Driver { surroundings, store, book, inbox, reports, epoch: None, prepared: None, own: VecDeque::new() };
@@ -117,10 +138,11 @@ pub fn drive(
                 driver.epoch = None;
                 driver.handle(Input::LinkDown)?;
             }
+            Message::Relaunch => return Ok(Ended::Relaunch),
             Message::Stop => break,
         }
     }
-    Ok(())
+    Ok(Ended::Stopped)
 }
 
 struct Driver {
@@ -210,10 +232,28 @@ impl Driver {
     /// child is waited for as well, so that it leaves no zombie.
     fn watch(&self, run: RunId, index: u32, child: Option<Child>) {
         let (dir, inbox) = (self.store.step(&run, index), self.inbox.clone());
+        if dir.spec().is_ok_and(|spec| spec.task.is_agent_update()) {
+            self.watch_for_trial(dir.clone());
+        }
         thread::spawn(move || {
             let _ = child.map(|mut child| child.wait());
             let outcome = wait_for_outcome(&dir).map(Box::new);
             let _ = inbox.blocking_send(Message::Book(Input::StepOver { run, index, outcome }));
+        });
+    }
+
+    /// While the step lasts: once it has put down a trial of another agent than this one,
+    /// this one gives way.
+    fn watch_for_trial(&self, dir: StepDir) {
+        let (home, inbox) = (self.surroundings.home.clone(), self.inbox.clone());
+        thread::spawn(move || {
+            while dir.path().exists() {
+                if is_other_due(&home) {
+                    let _ = inbox.blocking_send(Message::Relaunch);
+                    return;
+                }
+                thread::sleep(LOOK_FOR_TRIAL_EVERY);
+            }
         });
     }
 
@@ -236,6 +276,11 @@ impl Driver {
             let _ = inbox.blocking_send(Message::Book(Input::RebootOver));
         });
     }
+}
+
+fn is_other_due(home: &Home) -> bool {
+    let trial = home.read().ok().and_then(|slots| slots.trial).filter(|trial| trial.cancelled.is_none());
+    trial.is_some_and(|trial| trial.copy.version.as_str() != own_version())
 }
 
 fn why(failed: io::Result<ExitStatus>) -> String {

@@ -15,6 +15,7 @@ use super::entry::Entry;
 use super::journal::Journal;
 use super::machine::{Origin, Run};
 use crate::files::{make_private_dir, read_json, remove_dir, sync_parent, write_json};
+use crate::set_aside::{Degraded, is_damage, set_aside};
 use crate::step::dir::{self, StepDir};
 use crate::step::settle;
 
@@ -36,9 +37,16 @@ pub struct RunStore {
 }
 
 impl RunStore {
-    /// Opens the directory at `root` and reads every run in it.
-    pub fn open(root: PathBuf) -> io::Result<(Self, Vec<KnownRun>)> {
-        make_private_dir(&root)?;
+    /// Opens the directory at `root` and reads every run in it. What is damaged is set
+    /// aside, with the reason in `degraded`: the device must still connect.
+    pub fn open(root: PathBuf, degraded: &Degraded) -> io::Result<(Self, Vec<KnownRun>)> {
+        if let Err(error) = make_private_dir(&root) {
+            if !is_damage(&error) {
+                return Err(error);
+            }
+            degraded.add(set_aside(&root, &error));
+            make_private_dir(&root)?;
+        }
         sync_parent(&root)?;
         let mut store = Self { root, journals: HashMap::new() };
         let mut known = Vec::new();
@@ -49,9 +57,20 @@ impl RunStore {
                 remove_dir(&store.root.join(name.as_ref()))?;
             }
             let Ok(id) = name.parse::<RunId>() else { continue };
-            known.extend(store.load(id)?);
+            known.extend(store.load_or_set_aside(id, degraded)?);
         }
         Ok((store, known))
+    }
+
+    fn load_or_set_aside(&mut self, id: RunId, degraded: &Degraded) -> io::Result<Option<KnownRun>> {
+        let dir = self.dir(&id);
+        match self.load(id) {
+            Err(error) if is_damage(&error) => {
+                degraded.add(set_aside(&dir, &error));
+                Ok(None)
+            }
+            loaded => loaded,
+        }
     }
 
     fn load(&mut self, id: RunId) -> io::Result<Option<KnownRun>> {
@@ -163,7 +182,7 @@ mod tests {
     /// A store with one run, of which that is journalled.
     fn store_with(entries: &[Entry]) -> (tempfile::TempDir, RunStore) {
         let dir = tempfile::tempdir().unwrap();
-        let (mut store, known) = RunStore::open(dir.path().join("runs")).unwrap();
+        let (mut store, known) = RunStore::open(dir.path().join("runs"), &Degraded::default()).unwrap();
         assert!(known.is_empty());
         store.create(&id(), 7, Origin::Aborted).unwrap();
         entries.iter().for_each(|entry| store.append(&id(), entry).unwrap());
@@ -171,7 +190,7 @@ mod tests {
     }
 
     fn reopened(store: &RunStore) -> Vec<KnownRun> {
-        RunStore::open(store.root.clone()).unwrap().1
+        RunStore::open(store.root.clone(), &Degraded::default()).unwrap().1
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::dir::StepDir;
 use super::engine;
 use super::orphans;
 use super::output::HeadTail;
+use super::runner::AboutDevice;
 use super::saved::Saved;
 use super::supervise::{Bounded, Event, supervise};
 use super::{StepEnd, StepSpec, Task};
@@ -66,8 +67,8 @@ pub(super) struct Context {
     pub(super) saved: Saved,
     pub(super) clock: Clock,
     pub(super) trust: Trust,
-    /// Where the container engine listens, when that was set.
-    pub(super) docker_socket: Option<PathBuf>,
+    /// What the agent tells about the device.
+    pub(super) about: AboutDevice,
     supervisor: Supervisor,
     began: Instant,
     /// Set while the work is undone: nothing may stop that.
@@ -81,8 +82,8 @@ impl Context {
         let saved = Saved::new(dir.saved(spec.index));
         let (stdout, stderr) = Default::default();
         let is_undoing = RefCell::new(matches!(spec.task, Task::Restore(_)));
-        let (docker_socket, began) = (None, Instant::now());
-        Self { spec, dir, saved, clock, trust, docker_socket, supervisor, began, is_undoing, stdout, stderr }
+        let (about, began) = (AboutDevice::default(), Instant::now());
+        Self { spec, dir, saved, clock, trust, about, supervisor, began, is_undoing, stdout, stderr }
     }
 
     /// What the step needs of a registry.
@@ -100,7 +101,7 @@ impl Context {
 
     /// Where the device's container engine listens.
     pub(super) fn docker_socket(&self) -> Result<PathBuf, Failure> {
-        engine::socket(self.docker_socket.as_deref(), std::env::var("DOCKER_HOST").ok().as_deref())
+        engine::socket(self.about.docker_socket.as_deref(), std::env::var("DOCKER_HOST").ok().as_deref())
     }
 
     /// The run's name, as its directory has it.

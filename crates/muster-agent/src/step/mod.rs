@@ -50,6 +50,7 @@ mod supervise;
 mod xattrs;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
@@ -93,6 +94,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether it updates the agent.
+    pub fn is_agent_update(&self) -> bool {
+        matches!(self, Self::BuiltIn { action, .. } if matches!(**action, BuiltIn::AgentUpdate(_)))
+    }
+
     /// Whether it may be started again when its runner was killed: it then ends as if
     /// it had never been interrupted. What a person wrote is never run twice.
     pub fn is_repeatable(&self) -> bool {
@@ -105,6 +111,12 @@ impl Task {
 }
 
 pub use actions::CARRIED_OUT;
+
+/// Where the device's container engine listens: where it was set, as `DOCKER_HOST` says, or
+/// where every engine does. `None` when that is no socket.
+pub fn docker_socket(set: Option<&Path>) -> Option<PathBuf> {
+    engine::socket(set, std::env::var("DOCKER_HOST").ok().as_deref()).ok()
+}
 
 /// Whether this version of the agent can carry out `action`.
 pub fn is_supported(action: &BuiltIn) -> bool {

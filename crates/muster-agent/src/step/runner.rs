@@ -24,17 +24,24 @@ use crate::trust::Trust;
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const SAVES_MAX: u32 = 24;
 
+/// What the agent tells its step runners about the device.
+#[derive(Clone, Debug, Default)]
+pub struct AboutDevice {
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
+    /// Whether this program is an agent of its own, which a step may update.
+    pub is_updatable: bool,
+}
+
 /// Runs the step that `dir` describes and leaves its result there.
-///
-/// `docker_socket` is where the container engine listens, when that was set.
-pub fn run(dir: &Path, docker_socket: Option<PathBuf>, clock: &Clock, trust: &Trust) -> io::Result<()> {
+pub fn run(dir: &Path, about: AboutDevice, clock: &Clock, trust: &Trust) -> io::Result<()> {
     let dir = StepDir::new(dir);
     check_lock(&dir)?;
     let spec = dir.spec()?;
     let (tx, events) = mpsc::channel();
     forward_signals(tx.clone())?;
     let mut context = Context::new(spec, dir.clone(), clock.clone(), trust.clone(), Supervisor { tx, events });
-    context.docker_socket = docker_socket;
+    context.about = about;
     save(&dir, &perform(&context))
 }
 

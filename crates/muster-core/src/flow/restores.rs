@@ -134,6 +134,7 @@ fn filled(place: &str, command: &str, values: &InputValues) -> Result<String, In
 fn changes(action: &BuiltIn) -> Vec<String> {
     let one = |text: String| vec![text];
     match action {
+        BuiltIn::AgentUpdate(_) => one("the agent before".to_owned()),
         BuiltIn::DebianPackage(with) => match (&with.package, &with.device_path, &with.artifact) {
             (Some(name), ..) => one(format!("the package {name}")),
             (_, Some(path), _) => one(format!("the package of {path}")),

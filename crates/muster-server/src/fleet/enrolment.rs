@@ -131,6 +131,7 @@ pub fn stored_facts(facts: Facts) -> DeviceFacts {
         ip_addresses: facts.ip_addresses,
         mac_addresses: facts.mac_addresses,
         time_zone: facts.time_zone,
+        degraded: facts.degraded,
     }
 }
 

@@ -39,6 +39,11 @@ pub struct SingleDevice {
 pub struct MoreOfDevice {
     #[schema(required = false)]
     apps: Vec<AppV1>,
+    /// Muster's own, and only where there is something: why the device's agent is not what it
+    /// should be, as a damaged file that it set aside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, extensions(("x-muster" = json!(true))))]
+    degraded: Vec<String>,
     #[schema(required = false)]
     mac_address: Vec<String>,
     #[schema(required = false)]
@@ -87,6 +92,7 @@ impl SingleDevice {
         let DeviceDetails { mut device, tags, apps, updates } = details;
         let more = MoreOfDevice {
             apps: apps.into_iter().map(|(app_name, version)| AppV1 { app_name, version }).collect(),
+            degraded: std::mem::take(&mut device.degraded),
             mac_address: std::mem::take(&mut device.mac_addresses),
             tags,
             updates: updates.iter().map(DeviceUpdate::from).collect(),

@@ -41,6 +41,7 @@ pub(crate) fn facts() -> Facts {
         ip_addresses: vec!["192.0.2.7".to_owned()],
         mac_addresses: vec!["02:00:00:00:00:07".to_owned()],
         time_zone: String::new(),
+        degraded: Vec::new(),
     }
 }
 

@@ -209,6 +209,11 @@ fn times() -> Rows {
         ("heartbeat of a fleet", span(l::HEARTBEAT_MIN, l::HEARTBEAT_MAX, l::HEARTBEAT_DEFAULT)),
         ("heartbeats missed before a device is offline", l::HEARTBEATS_MISSED_MAX.to_string()),
         ("a step", format!("{} by default, at most {}", human(l::STEP_TIMEOUT_DEFAULT), human(l::STEP_TIMEOUT_MAX))),
+        (
+            "a new agent, to reach the server, minutes",
+            format!("{} by default, at most {}", l::AGENT_HEALTH_MINUTES_DEFAULT, l::AGENT_HEALTH_MINUTES_MAX),
+        ),
+        ("starts of a new agent that ends before it reaches the server", l::AGENT_TRIAL_STARTS_MAX.to_string()),
         ("a device pending in a deployment, by default", human(l::PENDING_DEADLINE)),
         ("an abort unconfirmed, by default", human(l::ABORT_DEADLINE)),
         (

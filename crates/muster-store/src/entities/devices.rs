@@ -30,6 +30,7 @@ pub struct Model {
     pub capabilities: String,
     pub told_heartbeat_ms: i64,
     pub time_zone: String,
+    pub degraded: String,
 }
 
 /// Joins are written where they are needed.

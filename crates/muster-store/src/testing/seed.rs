@@ -123,6 +123,7 @@ fn device(tx: &Tx, fleet: &Fleet, group_id: RowId, number: usize) -> devices::Mo
         capabilities: "[]".to_owned(),
         told_heartbeat_ms: 0,
         time_zone: String::new(),
+        degraded: "[]".to_owned(),
     }
 }
 

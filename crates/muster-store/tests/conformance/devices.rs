@@ -31,6 +31,7 @@ async fn an_enrolled_device_is_as_it_was_said(db: TestDatabase) {
         ip_addresses: vec!["192.0.2.1".to_owned()],
         mac_addresses: vec!["02:00:00:00:00:01".to_owned(), "02:00:00:00:00:02".to_owned()],
         time_zone: "Europe/Berlin".to_owned(),
+        degraded: vec!["runs is damaged".to_owned()],
     };
     let name = parsed(DeviceName::parse("Kasse 1 \u{1f4b6} \"'; --"));
     let (group_id, public_key, access) = (house.production, "key".to_owned(), DeviceAccess::Agent);
@@ -54,6 +55,7 @@ async fn an_enrolled_device_is_as_it_was_said(db: TestDatabase) {
         mac_addresses: new.facts.mac_addresses.clone(),
         has_agent: true,
         capabilities: Vec::new(),
+        degraded: vec!["runs is damaged".to_owned()],
         told_heartbeat: Duration::ZERO,
         registered_at: START,
         last_keepalive_at: START,
@@ -183,10 +185,12 @@ async fn facts_are_kept_whatever_a_device_says(db: TestDatabase) {
         ip_addresses: vec!["\0".to_owned()],
         mac_addresses: vec!["a\"b\0".to_owned()],
         time_zone: "Europe/Berlin".to_owned(),
+        degraded: vec!["a\"b\0".to_owned()],
     };
     house.write(async |tx| tx.set_device_facts(device.id, &facts).await).await.unwrap();
     let device = house.reload(&device).await;
     assert_eq!((device.agent_version.as_str(), &device.mac_addresses), ("9.9", &facts.mac_addresses));
+    assert_eq!(device.degraded, facts.degraded);
 }
 
 async fn a_moved_device_is_in_its_new_fleet_only(db: TestDatabase) {

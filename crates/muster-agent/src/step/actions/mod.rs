@@ -1,6 +1,7 @@
 //! The ready-made actions: one file for each. To add one, write its file and its
 //! row in [`work`].
 
+mod agent_update;
 mod debian_package;
 pub(super) mod docker;
 pub(super) mod docker_compose;
@@ -48,12 +49,21 @@ pub(super) trait Work {
 }
 
 /// The actions that this version of the agent carries out, as the server is told.
-pub const CARRIED_OUT: [&str; 5] =
-    ["connect/debian-package", "connect/download-artifact", "connect/file", "connect/git", "connect/script"];
+pub const CARRIED_OUT: [&str; 8] = [
+    "connect/debian-package",
+    "connect/docker",
+    "connect/docker-compose",
+    "connect/download-artifact",
+    "connect/file",
+    "connect/git",
+    "connect/script",
+    "muster/agent-update",
+];
 
 /// The work of an action; `None` when this version of the agent cannot do it.
 pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
     match action {
+        BuiltIn::AgentUpdate(with) => Some(with),
         BuiltIn::DebianPackage(with) => Some(with),
         BuiltIn::DownloadArtifact(with) => Some(with),
         BuiltIn::File(with) => Some(with),

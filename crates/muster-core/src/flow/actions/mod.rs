@@ -4,6 +4,7 @@
 //! to an input may stand for any value; on the device the inputs are filled in
 //! first. To add an action, write its file and its row in the table below.
 
+pub mod agent_update;
 pub mod debian_package;
 pub mod docker;
 pub mod docker_compose;
@@ -74,6 +75,8 @@ built_ins! {
     "connect/git" => Git(git::Git);
     /// Runs a script.
     "connect/script" => Script(script::Script);
+    /// Updates the agent itself.
+    "muster/agent-update" => AgentUpdate(agent_update::AgentUpdate);
 }
 
 impl BuiltIn {
@@ -87,6 +90,7 @@ impl BuiltIn {
     /// What the device needs for it of a registry: an artifact, or an image.
     pub fn artifact(&self) -> Option<&str> {
         let artifact = match self {
+            Self::AgentUpdate(with) => Some(&with.artifactory_path),
             Self::DebianPackage(with) => with.artifact.as_ref(),
             Self::DockerCompose(with) => with.artifact.as_ref().or(with.registry.as_ref()),
             Self::DownloadArtifact(with) => Some(&with.artifactory_path),
