@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub runner: Vec<OsString>,
     /// The command, for `sh -c`, that reboots the device.
     pub reboot_command: String,
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
     /// By what servers are recognised, the device's own aside.
     pub trust: Trust,
     /// Tells the moment.
@@ -118,6 +121,7 @@ impl Life {
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),
             inventory: Inventory::new(state.path().to_owned()),
+            docker_socket: settings.docker_socket.clone(),
             status: StatusFile::new(state.status_file(), settings.clock.clone()),
             rng: StdRng::from_seed(rng.random()),
             to_runs: to_runs.clone(),

@@ -205,7 +205,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
     // When the executable has set up its own log, that one stays.
     let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
     let AgentEnv { mut step_runner, crypto, clock, mut rng } = env;
-    if let Some(socket) = args.docker_socket {
+    if let Some(socket) = &args.docker_socket {
         step_runner.extend(["--docker-socket".into(), socket.into()]);
     }
     if let Some(server) = args.server {
@@ -215,6 +215,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
         state,
         runner: step_runner,
         reboot_command: args.reboot_command,
+        docker_socket: args.docker_socket,
         trust: Trust::of_machine(crypto),
         clock,
     };

@@ -1,6 +1,7 @@
 //! Keeps the link up: one connection after the other, with a wait between them.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_core::ids::DeviceUuid;
@@ -28,6 +29,8 @@ pub struct Keeper<R> {
     pub secret: [u8; muster_link::handshake::SECRET_KEY_BYTES],
     /// Measures the device.
     pub inventory: Inventory,
+    /// Where the container engine listens, when that was set.
+    pub docker_socket: Option<PathBuf>,
     /// What `status` shows.
     pub status: StatusFile,
     /// Spreads the waits.
@@ -72,7 +75,7 @@ impl<R: Rng> Keeper<R> {
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
         let identity = Identity::from_secret_bytes(&self.secret);
-        let session = Session::new(self.device.clone(), identity, facts, capabilities());
+        let session = Session::new(self.device.clone(), identity, facts, capabilities(self.docker_socket.as_deref()));
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,

@@ -50,6 +50,7 @@ mod supervise;
 mod xattrs;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
@@ -105,6 +106,11 @@ impl Task {
 }
 
 pub use actions::CARRIED_OUT;
+
+/// Where the container engine listens: as `set`, as `DOCKER_HOST` says, or where every engine does.
+pub fn docker_socket(set: Option<&Path>) -> Option<PathBuf> {
+    engine::socket(set, std::env::var("DOCKER_HOST").ok().as_deref()).ok()
+}
 
 /// Whether this version of the agent can carry out `action`.
 pub fn is_supported(action: &BuiltIn) -> bool {

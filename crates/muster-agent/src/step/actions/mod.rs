@@ -48,8 +48,15 @@ pub(super) trait Work {
 }
 
 /// The actions that this version of the agent carries out, as the server is told.
-pub const CARRIED_OUT: [&str; 5] =
-    ["connect/debian-package", "connect/download-artifact", "connect/file", "connect/git", "connect/script"];
+pub const CARRIED_OUT: [&str; 7] = [
+    "connect/debian-package",
+    "connect/docker",
+    "connect/docker-compose",
+    "connect/download-artifact",
+    "connect/file",
+    "connect/git",
+    "connect/script",
+];
 
 /// The work of an action; `None` when this version of the agent cannot do it.
 pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
