@@ -26,8 +26,8 @@ use muster_agent::server_url::ServerUrl;
 use muster_agent::trust::Trust;
 use muster_core::clock::Clock;
 use muster_link::ServerPin;
-use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
 
 /// Runs a company's own fleet of Linux devices
 #[derive(Parser)]
@@ -90,6 +90,12 @@ fn agent_env() -> anyhow::Result<AgentEnv> {
 fn tls_config(url: &str, pin: Option<ServerPin>) -> anyhow::Result<ClientConfig> {
     let server = ServerUrl::parse(url).map_err(anyhow::Error::msg)?;
     Ok(Trust::of_machine(crypto()).pinning(&server, pin).config(&server)?)
+}
+
+/// Settings of TLS that trust nobody, for clients that speak without it: they want some.
+fn tls_config_of_nobody() -> anyhow::Result<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(crypto()).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn crypto() -> Arc<CryptoProvider> {

@@ -141,7 +141,7 @@ fn changes(action: &BuiltIn) -> Vec<String> {
             (.., Some(path)) => one(format!("the package of {path}")),
             (None, None, None) => Vec::new(),
         },
-        BuiltIn::Docker(with) => one(format!("the container of {}", with.image_path)),
+        BuiltIn::Docker(with) => one(format!("the container {}", with.container())),
         BuiltIn::DockerCompose(with) => one(format!("the containers of {}", with.device_path)),
         BuiltIn::DownloadArtifact(with) => one(with.device_path.as_str().to_owned()),
         BuiltIn::File(with) => one(with.device_path.as_str().to_owned()),

@@ -34,7 +34,7 @@ impl Http {
         // Without TLS, no authority is needed: a small device may have none.
         let client = match url.scheme() {
             "https" => client.tls_backend_preconfigured(crate::tls_config(url.as_str(), pin)?),
-            _ => client.tls_certs_only([]),
+            _ => client.tls_backend_preconfigured(crate::tls_config_of_nobody()?),
         };
         Ok(Self { client: client.build().context("cannot make calls")?, url, token })
     }
@@ -204,10 +204,10 @@ mod tests {
 
     #[test]
     fn an_address_is_checked() {
-        assert!(server_url("http://127.0.0.1:8080").is_ok());
+        assert!(server_url("http://127.0.0.1:8080").is_ok() && server_url("https://host").is_ok());
         for (text, expected) in [
             ("127.0.0.1:8080", "no address"),
-            ("https://host", "speaks http, not https"),
+            ("ssh://host", "speaks http and https, not ssh"),
             ("ftp://host", "not ftp"),
             ("http://me:secret@host", "no user and no password"),
         ] {
