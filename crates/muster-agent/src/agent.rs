@@ -20,6 +20,7 @@ use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
 use crate::run::driver::{Message, Surroundings, drive};
 use crate::state::{StateDir, StateError};
+use crate::upload::Uploads;
 
 /// What a link may send ahead of the disk.
 const INBOX_MESSAGES_MAX: usize = 64;
@@ -111,6 +112,7 @@ impl Life {
             rng: StdRng::from_seed(rng.random()),
             to_runs: to_runs.clone(),
             reports,
+            uploads: Uploads::new(state.path().to_owned(), Arc::clone(&settings.crypto)),
             logged: None,
         };
         Ok(Self { keeper, to_runs, runs_ended })

@@ -13,7 +13,8 @@
 //! * [`agent`]: the running agent;
 //! * [`link`]: what it says to the server;
 //! * [`run`]: what it is told to do, and the journal;
-//! * [`step`]: one command, under a supervisor of its own.
+//! * [`step`]: one command, under a supervisor of its own;
+//! * [`upload`]: files that somebody asked for.
 
 pub mod agent;
 pub mod cli;
@@ -28,4 +29,5 @@ pub mod server_url;
 pub mod state;
 mod status;
 pub mod step;
+pub mod upload;
 mod veto;

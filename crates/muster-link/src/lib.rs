@@ -24,7 +24,7 @@ pub use messages::{
 };
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// Where a device dials its control link.
 pub const CONTROL_PATH: &str = "/link/v1/control";
 /// Where a device enrols.

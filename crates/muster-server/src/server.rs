@@ -59,7 +59,7 @@ impl Server {
         let store = open_store(&config, clock, store_rng).await?;
         let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
         let files = FileStore::open(&config.data).context("cannot write the folder of device files")?;
-        let objects = Objects::in_folder(&config.artifact_folder).context("cannot write the folder of artifacts")?;
+        let objects = open_objects(&config).await?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
@@ -142,6 +142,18 @@ fn lock_data(config: &ServerConfig) -> Result<File> {
     let taken = || format!("the data folder {} belongs to a running server", data.display());
     lock.try_lock().with_context(taken)?;
     Ok(lock)
+}
+
+/// The storage of artifacts that the operator chose.
+async fn open_objects(config: &ServerConfig) -> Result<Objects> {
+    match &config.artifact_bucket {
+        Some(bucket) => {
+            let objects = Objects::in_bucket(bucket, config.artifact_bytes_max).await;
+            objects.context("cannot use the bucket of artifacts; it is set by AWS_ACCESS_KEY_ID and the like")
+        }
+        None => Objects::in_folder(&config.artifact_folder, config.artifact_free_bytes_min)
+            .context("cannot write the folder of artifacts"),
+    }
 }
 
 /// Connects to the database and brings its schema up to date.

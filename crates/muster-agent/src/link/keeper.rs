@@ -16,6 +16,7 @@ use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::net::Dialer;
 use crate::run::driver::{Message, Report};
+use crate::upload::Uploads;
 
 /// Everything that makes connections.
 pub struct Keeper<R> {
@@ -35,6 +36,8 @@ pub struct Keeper<R> {
     pub to_runs: Sender<Message>,
     /// From it.
     pub reports: UnboundedReceiver<Report>,
+    /// Sends files that the server asks for.
+    pub uploads: Uploads,
     /// Why the link is down, as it was last logged.
     pub logged: Option<String>,
 }
@@ -75,6 +78,7 @@ impl<R: Rng> Keeper<R> {
         let mut ends = Ends {
             to_runs: &self.to_runs,
             reports: &mut self.reports,
+            uploads: &mut self.uploads,
             inventory: &mut self.inventory,
             status: &mut self.status,
         };
