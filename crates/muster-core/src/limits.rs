@@ -197,5 +197,13 @@ pub const UPLOAD_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 pub const UPLOAD_ENTRIES_MAX: u64 = 100_000;
 /// Most folders, one within the other, that a device looks into for one request.
 pub const UPLOAD_DEPTH_MAX: usize = 64;
+/// Largest request that a device sends to a Git server through this one.
+pub const REGISTRY_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What one server fetches of registries for devices at once; others wait.
+pub const REGISTRY_FETCHES_MAX: usize = 128;
+/// How long a registry may take to begin its answer, and to go on with it.
+pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How often a registry may lead elsewhere.
+pub const REGISTRY_REDIRECTS_MAX: usize = 5;
 /// How long the address works under which files of a device can be fetched.
 pub const DOWNLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -22,6 +22,7 @@ use crate::access::vault::Vault;
 use crate::app::{App, Parts};
 use crate::artifacts::collection;
 use crate::artifacts::objects::Objects;
+use crate::artifacts::upstream::Upstream;
 use crate::config::ServerConfig;
 use crate::deploy::engine;
 use crate::deploy::reports::ReportSink;
@@ -81,6 +82,7 @@ impl Server {
             audited_refusals: CallLimit::per_minute("audited-refusals", AUDITED_REFUSALS_PER_MINUTE),
             files,
             objects,
+            upstream: Upstream::default(),
             address,
             passwords: Passwords::default(),
             vault,

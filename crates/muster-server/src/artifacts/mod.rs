@@ -10,3 +10,4 @@ mod parts;
 pub mod reading;
 pub mod repositories;
 pub mod storing;
+pub mod upstream;

@@ -2,13 +2,11 @@
 //!
 //! `registry` names a registry of the account, or an artifact repository of this server. Of
 //! the server's own a device gets a grant, for that content and a while; of another
-//! registry its stored credential, only in a run that needs it. What cannot be found is left
+//! registry as well, with which this server fetches it. What cannot be found is left
 //! out: then the device says which artifact is missing, and its run ends.
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use muster_core::artifact::{Grant, Right};
 use muster_core::flow::inputs::{InputValues, fill};
 use muster_core::flow::{Action, actions};
@@ -23,10 +21,9 @@ use muster_store::registries::Registry;
 use muster_store::repositories::{Repository, RepositoryKind};
 use muster_store::{ConnectionTrait, Db, StoreError};
 
-use crate::access::registries::opened;
 use crate::app::App;
 use crate::artifactory::wire::{download_uri, encoded};
-use crate::artifacts::grants;
+use crate::artifacts::{grants, upstream};
 
 /// What one step needs, the same for every device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +36,8 @@ pub struct Needed {
 enum Source {
     /// An artifact of this server.
     Own { repository: RowId, name: String, path: String, blob: RowId, sha256: String, size: u64 },
-    /// Something of another registry.
-    Other(Artifact),
+    /// Something of a registry of the account, which this server fetches for the device.
+    Registry { registry: RowId, name: String, path: String, right: Right },
 }
 
 /// What a step says of a registry, its inputs filled in.
@@ -60,7 +57,6 @@ impl Reference {
 
 /// What the steps of a deployment need.
 pub async fn resolve<C: ConnectionTrait>(
-    app: &App,
     db: &Db<C>,
     order: &DeploymentOrder,
 ) -> Result<Vec<Needed>, StoreError> {
@@ -68,7 +64,7 @@ pub async fn resolve<C: ConnectionTrait>(
     for (step, action) in order.flow.steps.iter().map(|step| &step.action).enumerate() {
         let Action::Uses { with, .. } = action else { continue };
         let Some(reference) = Reference::of(with, &order.inputs) else { continue };
-        match source(app, db, order, &reference).await? {
+        match source(db, order, &reference).await? {
             Some(source) => found.push(Needed { step, source }),
             None => tracing::warn!(deployment = order.uuid, step, "what a step needs of a registry was not found"),
         }
@@ -77,7 +73,6 @@ pub async fn resolve<C: ConnectionTrait>(
 }
 
 async fn source<C: ConnectionTrait>(
-    app: &App,
     db: &Db<C>,
     order: &DeploymentOrder,
     reference: &Reference,
@@ -85,7 +80,7 @@ async fn source<C: ConnectionTrait>(
     if let Ok(name) = RegistryName::parse(&reference.registry)
         && let Some(registry) = db.find_registry(order.account_id, &name).await?
     {
-        return Ok(other(app, order.account_id, &registry, reference).map(Source::Other));
+        return Ok(of_registry(registry, reference));
     }
     match (RepositoryName::parse(&reference.registry), &reference.path) {
         (Ok(name), Some(path)) => own(db, order, &name, path).await,
@@ -122,38 +117,18 @@ async fn own<C: ConnectionTrait>(
     Ok(None)
 }
 
-/// Something of another registry, with the credential that the account keeps for it.
-fn other(app: &App, account_id: RowId, registry: &Registry, reference: &Reference) -> Option<Artifact> {
-    let url = match (&reference.git, &reference.path) {
+/// Something of a registry of the account. Its secret stays here: the device is told of an
+/// address of this server. See `docs/decisions/0008`.
+fn of_registry(registry: Registry, reference: &Reference) -> Option<Source> {
+    let (path, right) = match (&reference.git, &reference.path) {
         // The credential is shown to no other server than its own.
-        (Some(git), _) if authority(git) == authority(&registry.url) => git.clone(),
+        (Some(git), _) => (upstream::git_path(&registry, git)?, Right::CloneFromRegistry),
         (None, Some(path)) if registry.kind != RegistryKind::Docker => {
-            let path = ArtifactPath::parse(path).ok()?;
-            let scheme = if registry.url.contains("://") { "" } else { "https://" };
-            format!("{scheme}{}/{}", registry.url.trim_end_matches('/'), encoded(path.as_str()))
+            (ArtifactPath::parse(path).ok()?.into_string(), Right::FetchFromRegistry)
         }
         _ => return None,
     };
-    let secret = match opened(app, account_id, registry) {
-        Ok(secret) => secret,
-        Err(error) => {
-            tracing::error!(%error, registry = registry.name, "the secret of a registry cannot be opened");
-            return None;
-        }
-    };
-    let credential = secret.map(|secret| match registry.username.as_str() {
-        "" => format!("Bearer {}", secret.expose()),
-        name => format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{}", secret.expose()))),
-    });
-    let headers = credential.map(|value| ("Authorization".to_owned(), Secret::received(&value))).into_iter().collect();
-    Some(Artifact { url, headers, sha256: None, size_bytes: None })
-}
-
-/// The host and port that an address names.
-fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let whole = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    whole.rsplit_once('@').map_or(whole, |(_, host)| host)
+    Some(Source::Registry { registry: registry.id, name: registry.name, path, right })
 }
 
 /// What one device is told: the same, with credentials of its own.
@@ -162,42 +137,24 @@ pub fn for_device(app: &App, needed: &[Needed], device_id: RowId) -> BTreeMap<St
 }
 
 fn told(app: &App, source: &Source, device_id: RowId) -> Artifact {
+    let (base, ends_at) = (app.base_url(), app.clock().now().after(ARTIFACT_GRANT_LIFETIME));
+    let headers = |repository: RowId, path: &str, right: Right| {
+        let holder = format!("device:#{device_id}");
+        let bearer = grants::issue(app, &Grant { repository, path: path.to_owned(), right, holder, ends_at }).0;
+        BTreeMap::from([("Authorization".to_owned(), Secret::received(format!("Bearer {bearer}")))])
+    };
     match source {
-        Source::Other(artifact) => artifact.clone(),
-        Source::Own { repository, name, path, blob, sha256, size } => {
-            let grant = Grant {
-                repository: *repository,
-                path: path.clone(),
-                right: Right::FetchContent(*blob),
-                holder: format!("device:#{device_id}"),
-                ends_at: app.clock().now().after(ARTIFACT_GRANT_LIFETIME),
-            };
-            let bearer = format!("Bearer {}", grants::issue(app, &grant).0);
-            Artifact {
-                url: download_uri(&format!("{}/artifactory", app.base_url()), name, path),
-                headers: BTreeMap::from([("Authorization".to_owned(), Secret::received(&bearer))]),
-                sha256: Some(sha256.clone()),
-                size_bytes: Some(*size),
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_names_its_server() {
-        for url in [
-            "https://git.example.com/a/b.git",
-            "git.example.com",
-            "https://user@git.example.com?x",
-            "git.example.com#/y",
-        ] {
-            assert_eq!(authority(url), "git.example.com", "{url}");
-        }
-        assert_eq!(authority("https://git.example.com.evil.org/x"), "git.example.com.evil.org");
-        assert_eq!(authority("https://git.example.com@evil.org/x"), "evil.org");
+        Source::Registry { registry, name, path, right } => Artifact {
+            url: format!("{base}/link/v1/registries/{}/{}", encoded(name), encoded(path)),
+            headers: headers(*registry, path, right.clone()),
+            sha256: None,
+            size_bytes: None,
+        },
+        Source::Own { repository, name, path, blob, sha256, size } => Artifact {
+            url: download_uri(&format!("{base}/artifactory"), name, path),
+            headers: headers(*repository, path, Right::FetchContent(*blob)),
+            sha256: Some(sha256.clone()),
+            size_bytes: Some(*size),
+        },
     }
 }

@@ -143,7 +143,7 @@ async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(Vec<Due>, 
 async fn order(app: &App, tx: &Tx, deployment_id: RowId) -> Result<Option<Order>, StoreError> {
     match tx.deployment_order(deployment_id).await {
         Ok(told) => {
-            let needed = artifacts::resolve(app, tx, &told).await?;
+            let needed = artifacts::resolve(tx, &told).await?;
             Ok(Some(Order { told, needed }))
         }
         Err(error @ StoreError::Corrupt { .. }) => {

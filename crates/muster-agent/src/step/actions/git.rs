@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use muster_core::flow::actions::git::Git;
+use muster_core::token::Secret;
+use muster_link::Artifact;
 
 use super::place::beside;
 use super::{Plan, Work, check_folder};
@@ -31,10 +33,10 @@ impl Work for Git {
     fn stage(&self, cx: &Context) -> Result<(), Failure> {
         let beside = beside(cx, &target(self)?);
         remove(&beside)?;
-        let mut clone = git(cx);
+        let mut clone = git(self, cx);
         clone.args(["clone", "--quiet", "--no-checkout", "--", self.repository.as_str()]).arg(&beside);
         cx.run(clone)?;
-        let mut checkout = git(cx);
+        let mut checkout = git(self, cx);
         checkout.arg("-C").arg(&beside).args(["-c", "advice.detachedHead=false", "checkout", "--quiet"]);
         match &self.git_ref {
             Some(wanted) => checkout.arg(wanted.as_str()).arg("--"),
@@ -55,7 +57,7 @@ impl Work for Git {
 
     fn verify(&self, cx: &Context) -> Result<(), Failure> {
         let target = target(self)?;
-        let mut head = git(cx);
+        let mut head = git(self, cx);
         head.arg("-C").arg(&target).args(["rev-parse", "HEAD"]);
         let head = cx.ask(head).ok_or_else(|| Failure::because("the clone has no HEAD"))?;
         cx.say(&format!("{} is at {}", target.display(), head.trim()));
@@ -69,20 +71,31 @@ impl Work for Git {
     }
 }
 
-/// `git` that asks nobody, with the credentials of the registry in its environment:
-/// what stands in its arguments, every user of the device can read.
-fn git(cx: &Context) -> Command {
+/// `git` that asks nobody, with the way to the registry and its credential in its
+/// environment: what stands in its arguments, every user of the device can read.
+fn git(with: &Git, cx: &Context) -> Command {
     let mut command = Command::new("git");
     command.envs(&cx.spec.env).current_dir("/").env("GIT_TERMINAL_PROMPT", "0");
-    let headers = cx.artifact().map(|artifact| &artifact.headers).into_iter().flatten();
-    let mut count = 0;
-    for (name, value) in headers {
-        command.env(format!("GIT_CONFIG_KEY_{count}"), "http.extraHeader");
-        command.env(format!("GIT_CONFIG_VALUE_{count}"), format!("{name}: {}", value.expose()));
-        count += 1;
+    let settings = cx.artifact().map(|artifact| settings(with.repository.as_str(), artifact)).unwrap_or_default();
+    for (n, (key, value)) in settings.iter().enumerate() {
+        command.env(format!("GIT_CONFIG_KEY_{n}"), key).env(format!("GIT_CONFIG_VALUE_{n}"), value);
     }
-    command.env("GIT_CONFIG_COUNT", count.to_string());
+    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
     command
+}
+
+/// The credential goes to the address that the server told, and to no other. The clone
+/// keeps the address that the flow has: the server's is of use in this run alone.
+fn settings(repository: &str, artifact: &Artifact) -> Vec<(String, String)> {
+    let url = &artifact.url;
+    let header = |(name, value): (&String, &Secret)| {
+        (format!("http.{url}.extraHeader"), format!("{name}: {}", value.expose()))
+    };
+    let mut settings: Vec<(String, String)> = artifact.headers.iter().map(header).collect();
+    if url != repository {
+        settings.push((format!("url.{url}.insteadOf"), repository.to_owned()));
+    }
+    settings
 }
 
 /// The folder that `git clone` makes of the repository's address.
