@@ -73,7 +73,8 @@ pub async fn ask(app: &App, grant: &Grant, name: &str, question: &Question) -> R
     let unknown = || OpError::not_found("registry", name);
     let found = app.store.read().find_registry_by_id(grant.repository).await?;
     let (account_id, registry) = found.filter(|(_, found)| found.name == name).ok_or_else(unknown)?;
-    let url = target(&registry, grant, question).ok_or_else(|| OpError::not_found("place in the registry", &question.path))?;
+    let url = target(&registry, grant, question)
+        .ok_or_else(|| OpError::not_found("place in the registry", &question.path))?;
     let secret = opened(app, account_id, &registry)?;
     let turn = timeout(REGISTRY_SILENCE_MAX, Arc::clone(&app.upstream.turns).acquire_owned()).await;
     let turn = turn.map_err(|_| failed(&registry, "cannot be asked: too many devices ask this server"))?;
@@ -315,7 +316,9 @@ mod tests {
         let fetch = |granted: &str, path: &str| asked(Right::FetchFromRegistry, granted, Method::GET, path);
         assert_eq!(fetch("a/b c", "a/b c").as_deref(), Some("https://r.example.com/base/a/b%20c"));
         assert_eq!(fetch("a?b#c", "a?b#c"), None, "what was asked behind a question mark is no path");
-        for (granted, path) in [("a/b", "a/c"), ("a/b", "a/b/c"), ("../x", "../x"), ("a/../x", "a/../x"), ("a//b", "a//b")] {
+        for (granted, path) in
+            [("a/b", "a/c"), ("a/b", "a/b/c"), ("../x", "../x"), ("a/../x", "a/../x"), ("a//b", "a//b")]
+        {
             assert_eq!(fetch(granted, path), None, "{granted} {path}");
         }
         let clone = |method, path: &str| asked(Right::CloneFromRegistry, "team/a.git", method, path);

@@ -56,10 +56,7 @@ impl Reference {
 }
 
 /// What the steps of a deployment need.
-pub async fn resolve<C: ConnectionTrait>(
-    db: &Db<C>,
-    order: &DeploymentOrder,
-) -> Result<Vec<Needed>, StoreError> {
+pub async fn resolve<C: ConnectionTrait>(db: &Db<C>, order: &DeploymentOrder) -> Result<Vec<Needed>, StoreError> {
     let mut found = Vec::new();
     for (step, action) in order.flow.steps.iter().map(|step| &step.action).enumerate() {
         let Action::Uses { with, .. } = action else { continue };

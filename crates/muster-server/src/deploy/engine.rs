@@ -127,7 +127,7 @@ async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(Vec<Due>, 
             let mut orders = Orders::new();
             for Due { deployment_id, .. } in &due {
                 if !orders.contains_key(deployment_id)
-                    && let Some(order) = order(app, &tx, *deployment_id).await?
+                    && let Some(order) = order(&tx, *deployment_id).await?
                 {
                     orders.insert(*deployment_id, order);
                 }
@@ -140,7 +140,7 @@ async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(Vec<Due>, 
 
 /// What a deployment tells its devices; `None` for one that nobody can read. Its
 /// targets end by their deadlines, and must not keep others from being sent.
-async fn order(app: &App, tx: &Tx, deployment_id: RowId) -> Result<Option<Order>, StoreError> {
+async fn order(tx: &Tx, deployment_id: RowId) -> Result<Option<Order>, StoreError> {
     match tx.deployment_order(deployment_id).await {
         Ok(told) => {
             let needed = artifacts::resolve(tx, &told).await?;

@@ -13,8 +13,8 @@ use muster_core::limits::REGISTRY_REQUEST_BYTES_MAX;
 
 use crate::access::rate::Source;
 use crate::app::App;
-use crate::artifacts::upstream::{self, Question, Told};
 use crate::artifacts::grants;
+use crate::artifacts::upstream::{self, Question, Told};
 use crate::error::OpError;
 use crate::http::{ApiError, ApiPath};
 use crate::v2::wire::Error;
@@ -24,9 +24,8 @@ const GIT_PROTOCOL: HeaderName = HeaderName::from_static("git-protocol");
 /// Handed on to the registry.
 const ASKED: [HeaderName; 6] = [ACCEPT, RANGE, IF_RANGE, CONTENT_TYPE, CONTENT_ENCODING, GIT_PROTOCOL];
 /// Handed on to the device.
-const TOLD: [HeaderName; 8] = [
-    CONTENT_TYPE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_ENCODING, ACCEPT_RANGES, ETAG, LAST_MODIFIED, CACHE_CONTROL,
-];
+const TOLD: [HeaderName; 8] =
+    [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_ENCODING, ACCEPT_RANGES, ETAG, LAST_MODIFIED, CACHE_CONTROL];
 
 /// What a device needs of a registry.
 ///

@@ -68,7 +68,7 @@ async fn a_request_outlives_the_link(app: &TestApp) {
     link.hang_up().await;
     let mut link = device.connect_with(&["upload_files"]).await;
     assert_eq!(asked(&mut link).await.path, "/etc/app.conf", "and nothing that is stored");
-    app.advance(Duration::from_secs(24 * 60 * 60)).await;
+    app.wait(Duration::from_secs(24 * 60 * 60)).await;
     assert_eq!(refusal(app, &offline).await, "the device did not send it in time");
 }
 
@@ -108,8 +108,8 @@ async fn a_device_has_few_requests_to_answer(app: &TestApp) {
 async fn a_device_sends_what_it_is_asked_for(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device").await;
     let mut link = device.connect_with(&["upload_files"]).await;
-    let asked = json!({ "files_path": "/var/log/my app/" });
-    let told = app.operator().post(&format!("devices/{}/logs", device.uuid), &asked).await.ok(200);
+    let wanted = json!({ "files_path": "/var/log/my app/" });
+    let told = app.operator().post(&format!("devices/{}/logs", device.uuid), &wanted).await.ok(200);
     let address = told["download_url"].as_str().unwrap();
     assert_eq!(told, json!({ "download_url": address }));
     let Asked { path, url, headers, .. } = asked(&mut link).await;

@@ -88,9 +88,8 @@ fn git(with: &Git, cx: &Context) -> Command {
 /// keeps the address that the flow has: the server's is of use in this run alone.
 fn settings(repository: &str, artifact: &Artifact) -> Vec<(String, String)> {
     let url = &artifact.url;
-    let header = |(name, value): (&String, &Secret)| {
-        (format!("http.{url}.extraHeader"), format!("{name}: {}", value.expose()))
-    };
+    let header =
+        |(name, value): (&String, &Secret)| (format!("http.{url}.extraHeader"), format!("{name}: {}", value.expose()));
     let mut settings: Vec<(String, String)> = artifact.headers.iter().map(header).collect();
     if url != repository {
         settings.push((format!("url.{url}.insteadOf"), repository.to_owned()));
