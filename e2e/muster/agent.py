@@ -52,8 +52,11 @@ class Agent:
         assert found, f"status --json names no device: {done.stdout}{done.stderr}"
         return found.group()
 
+    def run_command(self):
+        return [binary("muster-agent"), "run", "--state", self.state]
+
     def start(self):
-        self.process = Process([binary("muster-agent"), "run", "--state", self.state], self.folder / "agent.log")
+        self.process = Process(self.run_command(), self.folder / "agent.log")
         return self
 
     def kill9(self):

@@ -2,14 +2,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use muster_core::clock::Clock;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rustls::crypto::CryptoProvider;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -19,7 +17,8 @@ use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
 use crate::run::driver::{Message, Surroundings, drive};
-use crate::state::{StateDir, StateError};
+use crate::state::{Enrolment, StateDir, StateError};
+use crate::trust::Trust;
 use crate::upload::Uploads;
 
 /// What a link may send ahead of the disk.
@@ -51,8 +50,8 @@ pub struct Settings {
     pub runner: Vec<OsString>,
     /// The command, for `sh -c`, that reboots the device.
     pub reboot_command: String,
-    /// Does the cryptography of TLS.
-    pub crypto: Arc<CryptoProvider>,
+    /// By what servers are recognised, the device's own aside.
+    pub trust: Trust,
     /// Tells the moment.
     pub clock: Clock,
 }
@@ -66,9 +65,10 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<(), AgentError
     let enrolment = settings.state.enrolment()?;
     let _lock = settings.state.lock()?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
-    let dialer = Dialer::new(enrolment.server, Arc::clone(&settings.crypto))?;
+    let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
+    let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
-        let life = Life::begin(settings, dialer.clone(), rng)?;
+        let life = Life::begin(settings, dialer.clone(), &trust, rng)?;
         let Some(error) = life.live(&mut stop).await else { break };
         // The journal is the truth and memory is thrown away: as after a restart.
         tracing::error!(%error, "the disk failed; starting anew");
@@ -81,6 +81,17 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<(), AgentError
     Ok(())
 }
 
+/// The command of a step runner. What it fetches of the device's own server, it fetches of
+/// the one that was enrolled with.
+fn runner(settings: &Settings, enrolment: &Enrolment) -> Vec<OsString> {
+    let mut runner = settings.runner.clone();
+    if let Some(pin) = enrolment.server_pin {
+        runner.extend(["--server".into(), enrolment.server.to_string().into()]);
+        runner.extend(["--server-pin".into(), pin.to_string().into()]);
+    }
+    runner
+}
+
 /// The agent from reading the disk to its end, or until the disk fails.
 struct Life {
     keeper: Keeper<StdRng>,
@@ -89,14 +100,14 @@ struct Life {
 }
 
 impl Life {
-    fn begin(settings: &Settings, dialer: Dialer, rng: &mut StdRng) -> Result<Self, AgentError> {
+    fn begin(settings: &Settings, dialer: Dialer, trust: &Trust, rng: &mut StdRng) -> Result<Self, AgentError> {
         let state = &settings.state;
         let (to_runs, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
         let (to_link, reports) = mpsc::unbounded_channel();
         let (ended, runs_ended) = oneshot::channel();
         let surroundings = Surroundings {
             runs: state.runs(),
-            runner: settings.runner.clone(),
+            runner: runner(settings, &state.enrolment()?),
             reboot_command: settings.reboot_command.clone(),
             veto_hook: state.veto_hook(),
             clock: settings.clock.clone(),
@@ -112,7 +123,7 @@ impl Life {
             rng: StdRng::from_seed(rng.random()),
             to_runs: to_runs.clone(),
             reports,
-            uploads: Uploads::new(state.path().to_owned(), Arc::clone(&settings.crypto)),
+            uploads: Uploads::new(state.path().to_owned(), trust.clone()),
             logged: None,
         };
         Ok(Self { keeper, to_runs, runs_ended })

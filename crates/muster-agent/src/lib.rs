@@ -29,5 +29,6 @@ pub mod server_url;
 pub mod state;
 mod status;
 pub mod step;
+pub mod trust;
 pub mod upload;
 mod veto;

@@ -16,12 +16,14 @@
 pub mod enroll;
 pub mod handshake;
 pub mod messages;
+pub mod pin;
 
 pub use enroll::{EnrollRequest, EnrollResponse};
 pub use handshake::{Identity, Nonce, PublicKey};
 pub use messages::{
     Artifact, Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability,
 };
+pub use pin::ServerPin;
 
 /// Version of the protocol that this build speaks.
 pub const PROTOCOL_VERSION: u32 = 4;

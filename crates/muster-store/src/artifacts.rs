@@ -162,7 +162,7 @@ fn artifact(row: artifacts::Model, blob: Blob) -> Artifact {
     }
 }
 
-/// The artifacts that lie in a folder, at whatever depth.
+/// A folder, and those that lie in it at whatever depth.
 fn select_within(folder_id: RowId) -> SelectStatement {
     use artifact_folders::Column as F;
     let (within, id) = (Alias::new("within"), Alias::new("id"));
@@ -177,9 +177,8 @@ fn select_within(folder_id: RowId) -> SelectStatement {
     folders.union(UnionType::All, inner);
     let table = CommonTableExpression::new().query(folders).column(id.clone()).table_name(within.clone()).to_owned();
     Query::select()
-        .column((artifacts::Entity, artifacts::Column::Id))
-        .from(artifacts::Entity)
-        .inner_join(within.clone(), Expr::col((artifacts::Entity, artifacts::Column::FolderId)).equals((within, id)))
+        .column((within.clone(), id))
+        .from(within)
         .with_cte(WithClause::new().recursive(true).cte(table).to_owned())
         .take()
 }
@@ -241,8 +240,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes off what a repository holds the artifacts that `which` finds, before they are deleted.
-    async fn give_back(&self, which: SelectStatement) -> Result<()> {
+    /// Takes off what a repository holds the artifacts of which that is true, before they are deleted.
+    async fn give_back(&self, which: Expr) -> Result<()> {
         let sizes = Query::select()
             .column((artifacts::Entity, artifacts::Column::RepositoryId))
             .expr_as(Expr::cust(r#"CAST(SUM("blobs"."size") AS BIGINT)"#), "bytes")
@@ -251,7 +250,7 @@ impl Tx {
                 blobs::Entity,
                 Expr::col((blobs::Entity, blobs::Column::Id)).equals((artifacts::Entity, artifacts::Column::BlobId)),
             )
-            .and_where(Expr::col((artifacts::Entity, artifacts::Column::Id)).in_subquery(which))
+            .and_where(which)
             .group_by_col((artifacts::Entity, artifacts::Column::RepositoryId))
             .take();
         for row in self.conn.query_all(&sizes).await? {
@@ -295,21 +294,15 @@ impl Tx {
 
     /// Deletes an artifact.
     pub async fn delete_artifact(&self, id: RowId) -> Result<()> {
-        self.give_back(
-            Query::select()
-                .column(artifacts::Column::Id)
-                .from(artifacts::Entity)
-                .and_where(Expr::col(artifacts::Column::Id).eq(id))
-                .take(),
-        )
-        .await?;
+        self.give_back(Expr::col((artifacts::Entity, artifacts::Column::Id)).eq(id)).await?;
         artifacts::Entity::delete_by_id(id).exec(&self.conn).await?;
         Ok(())
     }
 
     /// Deletes a folder with all that lies in it, at whatever depth. Few statements.
     pub async fn delete_folder(&self, id: RowId) -> Result<()> {
-        self.give_back(select_within(id)).await?;
+        let folder = Expr::col((artifacts::Entity, artifacts::Column::FolderId));
+        self.give_back(folder.in_subquery(select_within(id))).await?;
         artifact_folders::Entity::delete_by_id(id).exec(&self.conn).await?;
         Ok(())
     }

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use muster_core::limits::FILE_REQUESTS_MAX;
 use muster_core::token::Secret;
-use rustls::crypto::CryptoProvider;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+
+use crate::trust::Trust;
 
 /// From one attempt to the next, at first and at most.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -67,11 +68,11 @@ pub struct Uploads {
 
 impl Uploads {
     /// Serves requests for everything but what lies in `state`, which holds the device's key.
-    pub fn new(state: PathBuf, crypto: Arc<CryptoProvider>) -> Self {
+    pub fn new(state: PathBuf, trust: Trust) -> Self {
         let (orders, inbox) = unbounded_channel();
         let (refuse, refused) = unbounded_channel();
         let under_way = Requests::default();
-        let work = Work { state, crypto, refuse: refuse.clone(), under_way: Arc::clone(&under_way) };
+        let work = Work { state, trust, refuse: refuse.clone(), under_way: Arc::clone(&under_way) };
         Self { under_way, orders, refused, refuse, worker: tokio::spawn(work.run(inbox)) }
     }
 
@@ -112,7 +113,7 @@ fn lock(requests: &Requests) -> std::sync::MutexGuard<'_, HashSet<String>> {
 
 struct Work {
     state: PathBuf,
-    crypto: Arc<CryptoProvider>,
+    trust: Trust,
     refuse: UnboundedSender<Refused>,
     under_way: Requests,
 }
@@ -133,7 +134,7 @@ impl Work {
     async fn send(&self, order: &Order) -> Result<(), String> {
         let mut pause = AGAIN_AFTER;
         loop {
-            match put::put(order, &self.state, &self.crypto).await {
+            match put::put(order, &self.state, &self.trust).await {
                 Ok(()) => return Ok(()),
                 Err(Problem::Final(reason)) => return Err(reason),
                 Err(Problem::Again(reason)) => tracing::info!(reason, "files are sent again later"),

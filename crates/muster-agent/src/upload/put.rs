@@ -11,7 +11,6 @@ use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::crypto::CryptoProvider;
 use serde_json::Value;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{sleep, timeout};
@@ -21,6 +20,7 @@ use super::pack::{Found, PackError, copy_file, find, pack};
 use super::{Order, Problem};
 use crate::net::Dialer;
 use crate::server_url::ServerUrl;
+use crate::trust::Trust;
 
 /// Bytes that are handed on at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -37,7 +37,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 type Piece = Result<Bytes, Problem>;
 
 /// Sends what was asked for, once.
-pub(super) async fn put(order: &Order, state: &Path, crypto: &Arc<CryptoProvider>) -> Result<(), Problem> {
+pub(super) async fn put(order: &Order, state: &Path, trust: &Trust) -> Result<(), Problem> {
     let url = Url::parse(&order.url).map_err(|error| Problem::Final(format!("the server's URL: {error}")))?;
     let (path, state) = (PathBuf::from(&order.path), state.to_owned());
     let found = tokio::task::spawn_blocking(move || find(&path, &state)).await;
@@ -51,7 +51,7 @@ pub(super) async fn put(order: &Order, state: &Path, crypto: &Arc<CryptoProvider
     let (sent, problem) = (Arc::new(AtomicU64::new(0)), Arc::new(std::sync::Mutex::new(None)));
     let body = outgoing(body, Arc::clone(&sent), Arc::clone(&problem));
     let answered = tokio::select! {
-        answered = exchange(&url, order, length, body, crypto) => answered,
+        answered = exchange(&url, order, length, body, trust) => answered,
         () = silence(&sent) => Err(Problem::Again("the server takes nothing".to_owned())),
     };
     // Why the body ended early says more than that it did.
@@ -154,7 +154,7 @@ async fn exchange(
     order: &Order,
     length: Option<u64>,
     body: Body,
-    crypto: &Arc<CryptoProvider>,
+    trust: &Trust,
 ) -> Result<(StatusCode, String), Problem> {
     let refused = |problem: String| Problem::Final(problem);
     let again = |error: &dyn std::error::Error| Problem::Again(error.to_string());
@@ -170,7 +170,7 @@ async fn exchange(
         request = request.header(name, value.expose());
     }
     let request = request.body(body).map_err(|error| Problem::Final(error.to_string()))?;
-    let dialer = Dialer::new(server, Arc::clone(crypto)).map_err(|error| again(&error))?;
+    let dialer = Dialer::new(server, trust).map_err(|error| again(&error))?;
     let stream = timeout(CONNECT_TIMEOUT, dialer.connect()).await;
     let stream = stream.map_err(|error| again(&error))?.map_err(|error| again(&error))?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;

@@ -595,7 +595,7 @@ fn artifact_rows(repository: RowId) -> [String; 5] {
             "id, repository_id, folder_id, path, blob_id, mime_type, created_by, created_at, modified_by, modified_at",
             &format!(r#""id", {repository}, "id", 'f' || "id" || '/a', "id", '', '', 0, '', 0"#),
         ),
-        into("loose_objects", "id, due_at, multipart_id", r#""id", "n" + 1000000, ''"#),
+        into("loose_objects", "id, due_at, multipart_id", r#"-"id", "n" + 1000000, ''"#),
         into(
             "file_requests",
             "id, device_id, repository_id, path, files_path, status, reason, dispatched_epoch, created_at, ends_at",
