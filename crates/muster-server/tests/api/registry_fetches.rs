@@ -56,7 +56,11 @@ fn told(path: &str, elsewhere: &str, range: &str) -> Response {
             (StatusCode::PARTIAL_CONTENT, [("content-range", "bytes 3-9/10"), ("set-cookie", "a=b")], "3456789")
                 .into_response()
         }
-        _ => ([("etag", "\"1\""), ("set-cookie", "a=b")], "0123456789").into_response(),
+        "git-upload-pack" => ([("content-type", "application/x-git-upload-pack-result")], "pack").into_response(),
+        _ => {
+            let headers = [("etag", "\"1\""), ("set-cookie", "a=b"), ("content-type", "application/octet-stream")];
+            (headers, "0123456789").into_response()
+        }
     }
 }
 
