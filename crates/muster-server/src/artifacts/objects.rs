@@ -290,7 +290,7 @@ mod tests {
         entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
     }
 
-    fn not_noted() -> Note<'static> {
+    fn not_noted<'a>() -> Note<'a> {
         Box::new(|_| Box::pin(async { Ok(()) }))
     }
 
