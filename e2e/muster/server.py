@@ -48,7 +48,8 @@ class Server:
         options = ["--data", self.data]
         return options + ["--database-url", self.database_url] if self.database_url else options
 
-    def start(self, v1_device_calls=NO_LIMIT, v1_account_calls=NO_LIMIT, options=()):
+    def start(self, v1_device_calls=NO_LIMIT, v1_account_calls=NO_LIMIT, options=(), environment=None):
+        self.environment = environment or self.environment
         self.options = [
             "--address-calls-per-minute", NO_LIMIT, "--access-token-calls-per-minute", NO_LIMIT,
             "--access-key-calls-per-minute", NO_LIMIT,

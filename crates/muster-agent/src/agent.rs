@@ -23,6 +23,7 @@ use crate::state::{Enrolment, StateDir, StateError, StateLock};
 use crate::trust::Trust;
 use crate::update::home::Home;
 use crate::update::probation::Probation;
+use crate::upload::Uploads;
 
 /// What a link may send ahead of the disk.
 const INBOX_MESSAGES_MAX: usize = 64;
@@ -79,7 +80,7 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<Ended, AgentEr
     let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
     let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
-        let life = Life::begin(settings, dialer.clone(), rng)?;
+        let life = Life::begin(settings, dialer.clone(), &trust, rng)?;
         let error = match life.live(&mut stop).await {
             Ok(ended) => {
                 tracing::info!(?ended, "agent ends");
@@ -129,7 +130,7 @@ struct Life {
 }
 
 impl Life {
-    fn begin(settings: &Settings, dialer: Dialer, rng: &mut StdRng) -> Result<Self, AgentError> {
+    fn begin(settings: &Settings, dialer: Dialer, trust: &Trust, rng: &mut StdRng) -> Result<Self, AgentError> {
         let state = &settings.state;
         let (to_runs, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
         let (to_link, reports) = mpsc::unbounded_channel();
@@ -156,6 +157,7 @@ impl Life {
             rng: StdRng::from_seed(rng.random()),
             to_runs: to_runs.clone(),
             reports,
+            uploads: Uploads::new(state.path().to_owned(), trust.clone()),
             logged: None,
         };
         Ok(Self { keeper, to_runs, runs_ended })

@@ -15,7 +15,8 @@
 //! * [`run`]: what it is told to do, and the journal;
 //! * [`step`]: one command, under a supervisor of its own;
 //! * [`update`]: the agent in another version;
-//! * [`set_aside`]: damaged files, which keep no agent from connecting.
+//! * [`set_aside`]: damaged files, which keep no agent from connecting;
+//! * [`upload`]: files that somebody asked for.
 
 pub mod agent;
 pub mod cli;
@@ -33,4 +34,5 @@ mod status;
 pub mod step;
 pub mod trust;
 pub mod update;
+pub mod upload;
 mod veto;

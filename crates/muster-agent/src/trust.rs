@@ -50,7 +50,8 @@ impl Trust {
         Ok(config)
     }
 
-    fn pin_of(&self, server: &ServerUrl) -> Option<ServerPin> {
+    /// The key that this server must have, if it is one that is recognised by its key.
+    pub fn pin_of(&self, server: &ServerUrl) -> Option<ServerPin> {
         let (host, port, pin) = self.pinned.as_ref()?;
         (*host == server.host() && *port == server.port()).then_some(*pin)
     }

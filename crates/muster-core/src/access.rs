@@ -85,6 +85,8 @@ pub enum Credential {
     DeviceToken,
     /// The private key of a device.
     DeviceKey,
+    /// A grant that came with an instruction to a device.
+    Grant,
 }
 
 /// What a caller must be allowed, in the fleet that is acted on.
@@ -464,6 +466,10 @@ operations! {
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;
     /// The control link of a device.
     OpenControlLink, "GET" "/link/v1/control", DeviceKey, Bearer;
+    /// What a device needs of a registry of the account, fetched for it.
+    FetchFromRegistry, "GET" "/link/v1/registries/{registry}/{path}", Grant, Bearer;
+    /// What a device needs of a Git server of the account, fetched for it.
+    CloneFromRegistry, "POST" "/link/v1/registries/{registry}/{path}", Grant, Bearer;
 
     /// Whether the server can serve.
     GetHealth, "GET" "/healthz", None, Bearer;

@@ -130,9 +130,9 @@ impl Part {
 /// store one artifact. It is signed, and nothing of it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The repository's row.
+    /// The repository's row; the registry's where the right is one of a registry.
     pub repository: RowId,
-    /// Where the artifact lies in it.
+    /// Where the artifact lies in it; of a repository of Git, the path of its address.
     pub path: String,
     /// What may be done.
     pub right: Right,
@@ -152,6 +152,10 @@ pub enum Right {
     Fetch,
     /// Store an artifact there.
     Store,
+    /// Have the server fetch what a registry of the account has there.
+    FetchFromRegistry,
+    /// Have the server clone the repository of Git that a registry of the account has there.
+    CloneFromRegistry,
 }
 
 /// The signed text of a [`Grant`]. Its `Debug` hides it.

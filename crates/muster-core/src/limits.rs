@@ -188,6 +188,8 @@ pub const ARTIFACT_PATH_CHARS_MAX: usize = 1_024;
 pub const ARTIFACT_FOLDERS_MAX: usize = 32;
 /// Largest artifact, unless the configuration says otherwise.
 pub const ARTIFACT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// What uploads of artifacts leave free on the server's disk, unless the configuration says otherwise.
+pub const ARTIFACT_FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 /// How long an artifact may take to arrive.
 pub const ARTIFACT_UPLOAD_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
 /// Uploads of artifacts that one server takes at once; each holds a few parts of its file in memory.
@@ -198,7 +200,23 @@ pub const LISTED_ARTIFACTS_MAX: u64 = 10_000;
 pub const BLOB_GRACE: Duration = Duration::from_secs(48 * 60 * 60);
 /// How long a device may use what it was given to fetch an artifact.
 pub const ARTIFACT_GRANT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a device may take to send the files that it was asked for.
-pub const UPLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long a device may take to send the files that it was asked for; it need not be online when it is asked.
+pub const FILE_REQUEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most requests for files that one device has not answered yet.
+pub const FILE_REQUESTS_MAX: u64 = 16;
+/// Most bytes that a device sends for one request.
+pub const UPLOAD_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Most files and folders that a device sends for one request.
+pub const UPLOAD_ENTRIES_MAX: u64 = 100_000;
+/// Most folders, one within the other, that a device looks into for one request.
+pub const UPLOAD_DEPTH_MAX: usize = 64;
+/// Largest request that a device sends to a Git server through this one.
+pub const REGISTRY_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What one server fetches of registries for devices at once; others wait.
+pub const REGISTRY_FETCHES_MAX: usize = 128;
+/// How long a registry may take to begin its answer, and to go on with it.
+pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How often a registry may lead elsewhere.
+pub const REGISTRY_REDIRECTS_MAX: usize = 5;
 /// How long the address works under which files of a device can be fetched.
 pub const DOWNLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -78,9 +78,13 @@ pub enum ToDevice {
         tunnel: String,
     },
     /// Store what lies at a path of the device, by `PUT`: a file as it is, a folder as a
-    /// gzipped tar. Only to devices that announced [`capability::UPLOAD_FILES`]. Since
-    /// version 2; no agent serves it yet.
+    /// tar. Only to devices that announced [`capability::UPLOAD_FILES`]. Repeated over each
+    /// new link until it is stored or the device has answered with
+    /// [`ToServer::UploadFailed`]. Since version 2.
     UploadFiles {
+        /// Names the request for ever. Since version 4.
+        #[serde(default)]
+        request: String,
         /// A file or a folder.
         path: String,
         /// Where to.
@@ -200,6 +204,15 @@ pub enum ToServer {
     NotNow {
         /// The run.
         run: RunId,
+        /// Why, for a person.
+        #[serde(default)]
+        reason: String,
+    },
+    /// What the device was asked for cannot be stored, and trying again is of no use.
+    /// Since version 4.
+    UploadFailed {
+        /// The request.
+        request: String,
         /// Why, for a person.
         #[serde(default)]
         reason: String,

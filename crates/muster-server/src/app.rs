@@ -12,6 +12,7 @@ use crate::access::passwords::Passwords;
 use crate::access::rate::CallLimit;
 use crate::access::vault::Vault;
 use crate::artifacts::objects::Objects;
+use crate::artifacts::upstream::Upstream;
 use crate::config::ServerConfig;
 use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
@@ -61,6 +62,8 @@ pub struct Parts {
     pub files: FileStore,
     /// What artifacts hold.
     pub objects: Objects,
+    /// Fetches of registries for devices.
+    pub upstream: Upstream,
     /// Where it listens.
     pub address: SocketAddr,
     /// Hashes passwords.

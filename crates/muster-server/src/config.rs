@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use muster_core::limits::{
-    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT,
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, PENDING_DEADLINE,
+    TUNNEL_LIFETIME_DEFAULT,
 };
 use muster_store::Location;
 
@@ -56,6 +57,12 @@ pub struct ServerConfig {
     pub account_tags_max: u32,
     /// The folder of what artifacts hold. Several servers of one database need the same.
     pub artifact_folder: PathBuf,
+    /// Where artifacts lie on S3, in the place of the folder.
+    pub artifact_bucket: Option<Bucket>,
+    /// What uploads of artifacts leave free of the folder's file system, in bytes.
+    pub artifact_free_bytes_min: u64,
+    /// What the artifacts of an account may have together, in bytes.
+    pub artifact_quota_bytes: Option<u64>,
     /// The largest artifact, in bytes.
     pub artifact_bytes_max: u64,
     /// How clients reach the server, without a slash at the end; else as each request says.
@@ -89,6 +96,32 @@ pub const ARTIFACT_FOLDER: &str = "artifacts";
 /// The domain of tunnels, unless the operator has one.
 pub const TUNNEL_DOMAIN: &str = "forwarding.localhost";
 
+/// A place on S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The bucket's name.
+    pub name: String,
+    /// Before every key, without slashes around it; may be empty.
+    pub prefix: String,
+}
+
+impl std::str::FromStr for Bucket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused = || format!("{text:?} is not of the form s3://BUCKET or s3://BUCKET/PREFIX");
+        let rest = text.strip_prefix("s3://").ok_or_else(refused)?;
+        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let prefix = prefix.trim_end_matches('/');
+        let is_part = |part: &str| !matches!(part, "" | "." | "..") && part.chars().all(is_name);
+        if !is_part(name) || !(prefix.is_empty() || prefix.split('/').all(is_part)) {
+            return Err(refused());
+        }
+        Ok(Self { name: name.to_owned(), prefix: prefix.to_owned() })
+    }
+}
+
 impl ServerConfig {
     /// The defaults, for that data folder and address.
     pub fn new(data: PathBuf, database_url: Option<&str>, listen: SocketAddr) -> Self {
@@ -98,6 +131,9 @@ impl ServerConfig {
             secret_key_file: data.join(SECRET_KEY_FILE),
             login_attempts_per_minute: LOGIN_ATTEMPTS_PER_MINUTE,
             artifact_folder: data.join(ARTIFACT_FOLDER),
+            artifact_bucket: None,
+            artifact_free_bytes_min: ARTIFACT_FREE_BYTES_MIN,
+            artifact_quota_bytes: None,
             artifact_bytes_max: ARTIFACT_BYTES_MAX,
             public_url: None,
             tls: None,
@@ -115,6 +151,26 @@ impl ServerConfig {
             tunnel_lifetime: TUNNEL_LIFETIME_DEFAULT,
             tunnel_domain: TUNNEL_DOMAIN.to_owned(),
             account_tags_max: ACCOUNT_TAGS_DEFAULT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_named_with_its_prefix() {
+        let bucket = |name: &str, prefix: &str| Bucket { name: name.to_owned(), prefix: prefix.to_owned() };
+        for (text, expected) in [
+            ("s3://files", bucket("files", "")),
+            ("s3://files/", bucket("files", "")),
+            ("s3://my.files-1/a/b/", bucket("my.files-1", "a/b")),
+        ] {
+            assert_eq!(text.parse(), Ok(expected));
+        }
+        for text in ["", "files", "s3://", "s3:///a", "s3://a//b", "s3://a/../b", "s3://a/b c", "https://a"] {
+            assert!(text.parse::<Bucket>().is_err(), "{text}");
         }
     }
 }

@@ -40,6 +40,19 @@ pub enum OpError {
         /// As the caller named it, in quotes.
         name: String,
     },
+    /// There is no such thing yet, or never will be; the reason.
+    #[error("{0}")]
+    NotYet(String),
+    /// What is to be stored has no room; whose limit it is.
+    #[error("{0}")]
+    NoRoom(String),
+    /// A registry refused what this server asked of it, or what was asked is nothing that a
+    /// registry is asked; trying again is of no use.
+    #[error("{0}")]
+    RegistryRefused(String),
+    /// A registry cannot be reached, or does not do its part; trying again may help.
+    #[error("{0}")]
+    RegistryFailed(String),
     /// The name is taken.
     #[error("{0}")]
     Conflict(Invalid),

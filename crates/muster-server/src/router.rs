@@ -145,6 +145,7 @@ fn rest() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(link::enroll::enroll))
         .routes(routes!(link::control::open))
+        .routes(routes!(link::registries::get, link::registries::post))
         .routes(routes!(health::get))
         .routes(routes!(openapi::get))
         .routes(routes!(openapi::flow_schema))

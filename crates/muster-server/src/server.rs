@@ -24,6 +24,7 @@ use crate::access::vault::Vault;
 use crate::app::{App, Parts};
 use crate::artifacts::collection;
 use crate::artifacts::objects::Objects;
+use crate::artifacts::upstream::Upstream;
 use crate::config::ServerConfig;
 use crate::deploy::engine;
 use crate::deploy::reports::ReportSink;
@@ -63,7 +64,7 @@ impl Server {
         let store = open_store(&config, clock, store_rng).await?;
         let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
         let files = FileStore::open(&config.data).context("cannot write the folder of device files")?;
-        let objects = Objects::in_folder(&config.artifact_folder).context("cannot write the folder of artifacts")?;
+        let objects = open_objects(&config).await?;
         let certificates = config.tls.clone().map(Certificates::open).transpose()?;
         let tls = certificates.as_ref().map(|shown| anyhow::Ok(TlsAcceptor::from(Arc::new(shown.config()?))));
         let tls = tls.transpose()?;
@@ -88,6 +89,7 @@ impl Server {
             audited_refusals: CallLimit::per_minute("audited-refusals", AUDITED_REFUSALS_PER_MINUTE),
             files,
             objects,
+            upstream: Upstream::default(),
             address,
             passwords: Passwords::default(),
             vault,
@@ -165,6 +167,18 @@ fn lock_data(config: &ServerConfig) -> Result<File> {
     let taken = || format!("the data folder {} belongs to a running server", data.display());
     lock.try_lock().with_context(taken)?;
     Ok(lock)
+}
+
+/// The storage of artifacts that the operator chose.
+async fn open_objects(config: &ServerConfig) -> Result<Objects> {
+    match &config.artifact_bucket {
+        Some(bucket) => {
+            let objects = Objects::in_bucket(bucket, config.artifact_bytes_max).await;
+            objects.context("cannot use the bucket of artifacts; it is set by AWS_ACCESS_KEY_ID and the like")
+        }
+        None => Objects::in_folder(&config.artifact_folder, config.artifact_free_bytes_min)
+            .context("cannot write the folder of artifacts"),
+    }
 }
 
 /// Connects to the database and brings its schema up to date.

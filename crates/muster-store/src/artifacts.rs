@@ -3,11 +3,14 @@
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::names::ArtifactPath;
+use sea_orm::sea_query::{
+    Alias, CommonTableExpression, Expr, ExprTrait, Query, SelectStatement, UnionType, WithClause,
+};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::blobs::Blob;
 use crate::db::{Db, Result, Tx};
-use crate::entities::{artifact_folders, artifacts};
+use crate::entities::{artifact_folders, artifacts, blobs, repositories};
 use crate::error::StoreError;
 
 /// An artifact.
@@ -159,12 +162,41 @@ fn artifact(row: artifacts::Model, blob: Blob) -> Artifact {
     }
 }
 
+/// A folder, and those that lie in it at whatever depth.
+fn select_within(folder_id: RowId) -> SelectStatement {
+    use artifact_folders::Column as F;
+    let (within, id) = (Alias::new("within"), Alias::new("id"));
+    let folder = |column: F| Expr::col((artifact_folders::Entity, column));
+    let mut folders =
+        Query::select().column(F::Id).from(artifact_folders::Entity).and_where(folder(F::Id).eq(folder_id)).take();
+    let inner = Query::select()
+        .column((artifact_folders::Entity, F::Id))
+        .from(artifact_folders::Entity)
+        .inner_join(within.clone(), folder(F::ParentId).equals((within.clone(), id.clone())))
+        .take();
+    folders.union(UnionType::All, inner);
+    let table = CommonTableExpression::new().query(folders).column(id.clone()).table_name(within.clone()).to_owned();
+    Query::select()
+        .column((within.clone(), id))
+        .from(within)
+        .with_cte(WithClause::new().recursive(true).cte(table).to_owned())
+        .take()
+}
+
 impl Tx {
     /// Puts an artifact in its place, or in that of an earlier one. Nothing may be
-    /// [in the way](Db::in_the_way), and the blob must be [kept](Tx::keep_blob).
-    pub async fn put_artifact(&self, new: &NewArtifact) -> Result<()> {
+    /// [in the way](Db::in_the_way), and the blob must be [kept](Tx::keep_blob). Answers by
+    /// how many bytes what the repository holds has grown.
+    pub async fn put_artifact(&self, new: &NewArtifact) -> Result<i64> {
         let now = self.now().as_millis();
-        if let Some(earlier) = self.artifact_row(new.repository_id, new.path.as_str()).await? {
+        let earlier = self.artifact_row(new.repository_id, new.path.as_str()).await?;
+        let before = match &earlier {
+            Some(earlier) => self.blob_size(earlier.blob_id).await?,
+            None => 0,
+        };
+        let growth = self.blob_size(new.blob_id).await? - before;
+        self.add_used_bytes(new.repository_id, growth).await?;
+        if let Some(earlier) = earlier {
             let change = artifacts::ActiveModel {
                 blob_id: Set(new.blob_id),
                 mime_type: Set(new.mime_type.clone()),
@@ -174,7 +206,7 @@ impl Tx {
             };
             let which = artifacts::Column::Id.eq(earlier.id);
             artifacts::Entity::update_many().set(change).filter(which).exec(&self.conn).await?;
-            return Ok(());
+            return Ok(growth);
         }
         let row = artifacts::Model {
             id: self.next_id(),
@@ -189,6 +221,41 @@ impl Tx {
             modified_at: now,
         };
         artifacts::Entity::insert(artifacts::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
+        Ok(growth)
+    }
+
+    async fn blob_size(&self, id: RowId) -> Result<i64> {
+        Ok(self.find_blob(id).await?.map_or(0, |blob| blob.size))
+    }
+
+    async fn add_used_bytes(&self, repository_id: RowId, bytes: i64) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        repositories::Entity::update_many()
+            .col_expr(repositories::Column::UsedBytes, Expr::col(repositories::Column::UsedBytes).add(bytes))
+            .filter(repositories::Column::Id.eq(repository_id))
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes off what a repository holds the artifacts of which that is true, before they are deleted.
+    async fn give_back(&self, which: Expr) -> Result<()> {
+        let sizes = Query::select()
+            .column((artifacts::Entity, artifacts::Column::RepositoryId))
+            .expr_as(Expr::cust(r#"CAST(SUM("blobs"."size") AS BIGINT)"#), "bytes")
+            .from(artifacts::Entity)
+            .inner_join(
+                blobs::Entity,
+                Expr::col((blobs::Entity, blobs::Column::Id)).equals((artifacts::Entity, artifacts::Column::BlobId)),
+            )
+            .and_where(which)
+            .group_by_col((artifacts::Entity, artifacts::Column::RepositoryId))
+            .take();
+        for row in self.conn.query_all(&sizes).await? {
+            self.add_used_bytes(row.try_get("", "repository_id")?, -row.try_get::<i64>("", "bytes")?).await?;
+        }
         Ok(())
     }
 
@@ -227,12 +294,15 @@ impl Tx {
 
     /// Deletes an artifact.
     pub async fn delete_artifact(&self, id: RowId) -> Result<()> {
+        self.give_back(Expr::col((artifacts::Entity, artifacts::Column::Id)).eq(id)).await?;
         artifacts::Entity::delete_by_id(id).exec(&self.conn).await?;
         Ok(())
     }
 
-    /// Deletes a folder with all that lies in it, at whatever depth. One statement.
+    /// Deletes a folder with all that lies in it, at whatever depth. Few statements.
     pub async fn delete_folder(&self, id: RowId) -> Result<()> {
+        let folder = Expr::col((artifacts::Entity, artifacts::Column::FolderId));
+        self.give_back(folder.in_subquery(select_within(id))).await?;
         artifact_folders::Entity::delete_by_id(id).exec(&self.conn).await?;
         Ok(())
     }

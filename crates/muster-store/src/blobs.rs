@@ -34,6 +34,15 @@ impl From<blobs::Model> for Blob {
     }
 }
 
+/// What the storage may hold without a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LooseObject {
+    /// The object.
+    pub id: RowId,
+    /// What the storage calls an upload of it in parts; empty when there is none.
+    pub multipart_id: String,
+}
+
 /// Of those rows of blobs, no artifact has them.
 fn unused() -> Expr {
     let mut users: SelectStatement = Query::select();
@@ -77,24 +86,38 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(query.into_tuple::<RowId>().all(&self.conn).await?.last().copied())
     }
 
+    /// The loose object of that id.
+    pub async fn find_loose_object(&self, id: RowId) -> Result<Option<LooseObject>> {
+        let row = loose_objects::Entity::find_by_id(id).one(&self.conn).await?;
+        Ok(row.map(|row| LooseObject { id: row.id, multipart_id: row.multipart_id }))
+    }
+
     /// Loose objects that are due by now, at most `limit` of them.
-    pub async fn loose_objects_due(&self, limit: u64) -> Result<Vec<RowId>> {
+    pub async fn loose_objects_due(&self, limit: u64) -> Result<Vec<LooseObject>> {
         let query = loose_objects::Entity::find()
-            .select_only()
-            .column(loose_objects::Column::Id)
             .filter(loose_objects::Column::DueAt.lte(self.now().as_millis()))
             .order_by_asc(loose_objects::Column::DueAt)
             .order_by_asc(loose_objects::Column::Id)
             .limit(limit);
-        Ok(query.into_tuple().all(&self.conn).await?)
+        let rows = query.all(&self.conn).await?;
+        Ok(rows.into_iter().map(|row| LooseObject { id: row.id, multipart_id: row.multipart_id }).collect())
     }
 }
 
 impl Tx {
     /// Notes what is about to be stored under `id`: unless it becomes a blob, it is removed after `due_at`.
     pub async fn insert_loose_object(&self, id: RowId, due_at: Timestamp) -> Result<()> {
-        let row = loose_objects::Model { id, due_at: due_at.as_millis() };
+        let row = loose_objects::Model { id, due_at: due_at.as_millis(), multipart_id: String::new() };
         loose_objects::Entity::insert(loose_objects::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
+        Ok(())
+    }
+
+    /// Notes that a loose object arrives in parts, and what the storage calls that: its
+    /// parts lie there until somebody names it.
+    pub async fn note_multipart(&self, id: RowId, multipart_id: &str) -> Result<()> {
+        let change = loose_objects::ActiveModel { multipart_id: Set(multipart_id.to_owned()), ..Default::default() };
+        let which = loose_objects::Column::Id.eq(id);
+        loose_objects::Entity::update_many().set(change).filter(which).exec(&self.conn).await?;
         Ok(())
     }
 
@@ -165,7 +188,8 @@ impl Tx {
         }
         let which = blobs::Column::Id.is_in(ids.iter().copied());
         blobs::Entity::delete_many().filter(which).exec(&self.conn).await?;
-        let loose = ids.iter().map(|id| loose_objects::ActiveModel::from(loose_objects::Model { id: *id, due_at: 0 }));
+        let row = |id: &RowId| loose_objects::Model { id: *id, due_at: 0, multipart_id: String::new() };
+        let loose = ids.iter().map(|id| loose_objects::ActiveModel::from(row(id)));
         loose_objects::Entity::insert_many(loose).exec_without_returning(&self.conn).await?;
         Ok(ids.len())
     }

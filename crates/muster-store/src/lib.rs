@@ -25,6 +25,7 @@ pub mod devices;
 pub mod dispatch;
 mod entities;
 pub mod error;
+pub mod file_requests;
 pub mod filter;
 pub mod fleets;
 pub mod flows;

@@ -95,6 +95,12 @@ impl<C: ConnectionTrait> Db<C> {
             .filter(registries::Column::Name.eq(name.as_str()));
         query.one(&self.conn).await?.map(Registry::try_from).transpose()
     }
+
+    /// The registry of that row, and whose it is.
+    pub async fn find_registry_by_id(&self, id: RowId) -> Result<Option<(RowId, Registry)>> {
+        let row = registries::Entity::find_by_id(id).one(&self.conn).await?;
+        row.map(|row| Ok((row.account_id, Registry::try_from(row)?))).transpose()
+    }
 }
 
 impl Tx {

@@ -139,6 +139,16 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(repositories::Entity::find().filter(seen(account_id, which)).count(&self.conn).await?)
     }
 
+    /// Bytes of all artifacts of an account; a content counts once for each artifact that has it.
+    pub async fn artifact_bytes(&self, account_id: RowId) -> Result<u64> {
+        let query = repositories::Entity::find()
+            .select_only()
+            .column(repositories::Column::UsedBytes)
+            .filter(repositories::Column::AccountId.eq(account_id));
+        let used: Vec<i64> = query.into_tuple().all(&self.conn).await?;
+        Ok(used.into_iter().map(|bytes| u64::try_from(bytes).unwrap_or_default()).sum())
+    }
+
     /// The repository of an account with that name.
     pub async fn find_repository(&self, account_id: RowId, name: &RepositoryName) -> Result<Option<Repository>> {
         let query = repositories::Entity::find()
@@ -187,6 +197,7 @@ impl Tx {
             description: new.description.as_str().to_owned(),
             created_by: new.created_by.clone(),
             created_at: now,
+            used_bytes: 0,
         };
         repositories::Entity::insert(repositories::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         let root = artifact_folders::Model {

@@ -12,12 +12,12 @@ use clap::Args;
 use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{
-    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, BODY_BYTES_MAX, PENDING_DEADLINE, TUNNEL_LIFETIME_DEFAULT,
-    TUNNEL_LIFETIME_MAX,
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, PENDING_DEADLINE,
+    TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
 };
 use muster_server::config::{
     ACCESS_KEY_CALLS_PER_MINUTE, ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE,
-    LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE,
+    Bucket, LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE,
     V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
@@ -90,6 +90,17 @@ pub(crate) struct ServeArgs {
     /// share a database need the same folder
     #[arg(long, value_name = "DIR", env = "MUSTER_ARTIFACT_FOLDER")]
     pub(crate) artifact_folder: Option<PathBuf>,
+    /// Bucket of what artifacts hold, in the place of the folder: s3://BUCKET or s3://BUCKET/PREFIX.
+    /// Its address and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY and the like
+    #[arg(long, value_name = "URL", env = "MUSTER_ARTIFACT_STORE", conflicts_with = "artifact_folder")]
+    pub(crate) artifact_store: Option<Bucket>,
+    /// What uploads of artifacts leave free of the folder's file system, in bytes
+    #[arg(long, value_name = "BYTES", env = "MUSTER_ARTIFACT_FREE_BYTES_MIN", default_value_t = ARTIFACT_FREE_BYTES_MIN)]
+    pub(crate) artifact_free_bytes_min: u64,
+    /// What the artifacts of an account may have together, in bytes; by default as much as there is
+    #[arg(long, value_name = "BYTES", env = "MUSTER_ARTIFACT_QUOTA_BYTES")]
+    pub(crate) artifact_quota_bytes: Option<u64>,
     /// The largest artifact, in bytes
     #[arg(long, value_name = "BYTES", env = "MUSTER_ARTIFACT_BYTES_MAX", default_value_t = ARTIFACT_BYTES_MAX)]
     pub(crate) artifact_bytes_max: u64,
@@ -160,6 +171,9 @@ impl ServeArgs {
             tunnel_domain: self.tunnel_domain.clone(),
             account_tags_max: self.account_tags_max,
             artifact_folder: self.artifact_folder.clone().unwrap_or(defaults.artifact_folder),
+            artifact_bucket: self.artifact_store.clone(),
+            artifact_free_bytes_min: self.artifact_free_bytes_min,
+            artifact_quota_bytes: self.artifact_quota_bytes,
             artifact_bytes_max: self.artifact_bytes_max,
             public_url: self.public_url.clone(),
             tls: self.tls.source(&database.data, self.listen, self.public_url.as_deref()),

@@ -4,7 +4,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use muster_link::capability::{ACTION_PREFIX, DOCKER_ENGINE};
+use muster_link::capability::{ACTION_PREFIX, DOCKER_ENGINE, UPLOAD_FILES};
 
 use crate::step::{CARRIED_OUT, docker_socket};
 
@@ -13,5 +13,5 @@ use crate::step::{CARRIED_OUT, docker_socket};
 pub fn capabilities(socket: Option<&Path>) -> Vec<String> {
     let actions = CARRIED_OUT.iter().map(|action| format!("{ACTION_PREFIX}{action}"));
     let is_there = docker_socket(socket).is_some_and(|path| UnixStream::connect(path).is_ok());
-    actions.chain(is_there.then(|| DOCKER_ENGINE.to_owned())).collect()
+    actions.chain(is_there.then(|| DOCKER_ENGINE.to_owned())).chain([UPLOAD_FILES.to_owned()]).collect()
 }

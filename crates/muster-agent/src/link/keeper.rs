@@ -19,6 +19,7 @@ use crate::inventory::capabilities::capabilities;
 use crate::net::Dialer;
 use crate::run::driver::{Message, Report};
 use crate::update::probation::Probation;
+use crate::upload::Uploads;
 
 /// Everything that makes connections.
 pub struct Keeper<R> {
@@ -42,6 +43,8 @@ pub struct Keeper<R> {
     pub to_runs: Sender<Message>,
     /// From it.
     pub reports: UnboundedReceiver<Report>,
+    /// Sends files that the server asks for.
+    pub uploads: Uploads,
     /// Why the link is down, as it was last logged.
     pub logged: Option<String>,
 }
@@ -83,6 +86,7 @@ impl<R: Rng> Keeper<R> {
         let mut ends = Ends {
             to_runs: &self.to_runs,
             reports: &mut self.reports,
+            uploads: &mut self.uploads,
             inventory: &mut self.inventory,
             status: &mut self.status,
             probation: &mut self.probation,

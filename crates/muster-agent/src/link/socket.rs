@@ -20,6 +20,7 @@ use crate::net::{ConnectError, Dialer, Stream};
 use crate::run::driver::{Message as ToRuns, Report, Said};
 use crate::run::effect;
 use crate::update::probation::Probation;
+use crate::upload::Uploads;
 
 /// How long a message may take to leave the device.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,6 +63,8 @@ pub struct Ends<'a> {
     pub reports: &'a mut UnboundedReceiver<Report>,
     /// Measures the device.
     pub inventory: &'a mut Inventory,
+    /// Sends files that the server asks for.
+    pub uploads: &'a mut Uploads,
     /// Told of the connection's ups and downs.
     pub status: &'a mut StatusFile,
     /// Told that the server answered behind a keepalive.
@@ -147,6 +150,7 @@ impl Socket {
                 Said::Happened { seq, event } => Input::Report { epoch, run, seq, event },
                 Said::NotNow { reason } => Input::NotNow { epoch, run, reason },
             },
+            refused = ends.uploads.refused() => Input::UploadFailed(refused),
             () = sleep_until(wake_at) => Input::Tick,
         };
         let outputs = self.session.handle(input, self.opened_at.elapsed());
@@ -172,6 +176,7 @@ impl Socket {
                 Output::Unreadable(run, problem) => tell_book(ends, effect::Input::Unreadable(run, problem)).await?,
                 Output::Aborted(run) => tell_book(ends, effect::Input::Aborted(run)).await?,
                 Output::Acked(run, seq) => tell_book(ends, effect::Input::Acked(run, seq)).await?,
+                Output::Upload(order) => ends.uploads.begin(order),
                 Output::Close(end) => return Err(end.into()),
             }
         }

@@ -143,7 +143,9 @@ pub async fn granted(
     source_ip: String,
 ) -> Result<PermittedRepository> {
     let is_for = match operation {
-        Operation::GetArtifact | Operation::HeadArtifact => grant.right != Right::Store,
+        Operation::GetArtifact | Operation::HeadArtifact => {
+            matches!(grant.right, Right::Fetch | Right::FetchContent(_))
+        }
         Operation::StoreArtifact => grant.right == Right::Store,
         _ => false,
     };

@@ -121,7 +121,7 @@ fn owner(account_id: RowId, name: &str) -> String {
     json!(["registry", account_id, name]).to_string()
 }
 
-/// The secret of a registry in the clear, for a device whose run needs it.
+/// The secret of a registry in the clear, to ask the registry with.
 pub(crate) fn opened(app: &App, account_id: RowId, registry: &Registry) -> Result<Option<Secret>> {
     if registry.sealed_secret.is_empty() {
         return Ok(None);

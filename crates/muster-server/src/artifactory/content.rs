@@ -117,6 +117,7 @@ pub async fn head(
         (status = 408, description = "The body came too slowly; nothing was stored", body = ArtifactoryErrors),
         (status = 409, description = "What arrived is not what a checksum says, or a folder is in the way; nothing was stored", body = ArtifactoryErrors),
         (status = 413, description = "The body is too large; nothing was stored", body = ArtifactoryErrors),
+        (status = 507, description = "The server has no room, or the account may have no more; nothing was stored", body = ArtifactoryErrors),
     ),
     extensions(("x-muster" = json!(true))),
 )]
@@ -173,7 +174,8 @@ fn order(app: &App, path: &str, headers: &HeaderMap) -> Result<storing::StoreOrd
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bytes_max = app.config.artifact_bytes_max;
     // Said before, so that a client need not send it all to hear it.
-    if text(CONTENT_LENGTH.as_str()).and_then(|size| size.parse::<u64>().ok()).is_some_and(|size| size > bytes_max) {
+    let bytes_said = text(CONTENT_LENGTH.as_str()).and_then(|size| size.parse::<u64>().ok());
+    if bytes_said.is_some_and(|size| size > bytes_max) {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         return Err(OpError::TooLarge { field: "body", bytes_max }.into());
     }
@@ -185,6 +187,7 @@ fn order(app: &App, path: &str, headers: &HeaderMap) -> Result<storing::StoreOrd
         mime_type: mime_type.to_owned(),
         expected,
         bytes_max,
+        bytes_said,
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use muster_core::limits::BLOB_GRACE;
+use muster_core::limits::{BLOB_GRACE, DOWNLOAD_GRANT_LIFETIME};
 
 use crate::app::App;
 use crate::error::Result;
@@ -33,6 +33,10 @@ pub async fn collect(app: &App) -> Result<()> {
     let now = app.clock().now().as_millis();
     let grace = i64::try_from(BLOB_GRACE.as_millis()).unwrap_or(i64::MAX);
     let before = muster_core::clock::Timestamp::from_millis(now.saturating_sub(grace));
+    // A request is of interest for as long as its address works.
+    let ended = now.saturating_sub(i64::try_from(DOWNLOAD_GRANT_LIFETIME.as_millis()).unwrap_or(i64::MAX));
+    let ended = muster_core::clock::Timestamp::from_millis(ended);
+    app.store.write(|tx| async move { tx.forget_file_requests(ended).await }).await?;
     while app.store.write(|tx| async move { tx.drop_unused_blobs(before, BATCH).await }).await? > 0 {}
     remove_due(app).await
 }
@@ -48,13 +52,14 @@ async fn mark(app: &App) -> Result<()> {
 
 async fn remove_due(app: &App) -> Result<()> {
     loop {
-        let ids = &app.store.read().loose_objects_due(BATCH).await?;
-        if ids.is_empty() {
+        let due = app.store.read().loose_objects_due(BATCH).await?;
+        if due.is_empty() {
             return Ok(());
         }
-        for id in ids {
-            app.objects.remove(*id).await?;
+        for object in &due {
+            app.objects.remove(object).await?;
         }
+        let ids = &due.iter().map(|object| object.id).collect::<Vec<_>>();
         app.store.write(|tx| async move { tx.forget_loose_objects(ids).await }).await?;
     }
 }

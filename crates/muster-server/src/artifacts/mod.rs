@@ -6,6 +6,8 @@
 pub mod collection;
 pub mod grants;
 pub mod objects;
+mod parts;
 pub mod reading;
 pub mod repositories;
 pub mod storing;
+pub mod upstream;

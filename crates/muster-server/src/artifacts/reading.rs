@@ -4,6 +4,7 @@ use muster_core::artifact::{Grant, Right};
 use muster_core::limits::LISTED_ARTIFACTS_MAX;
 use muster_core::names::ArtifactPath;
 use muster_store::artifacts::{Artifact, Children, Folder};
+use muster_store::file_requests::FileRequestStatus;
 use muster_store::repositories::RepositoryKind;
 use muster_store::{ConnectionTrait, Db};
 use serde_json::{Value, json};
@@ -33,6 +34,22 @@ fn nothing(path: &str) -> OpError {
     OpError::not_found("artifact", path)
 }
 
+/// Why nothing lies there. What a device was asked for may come yet, or the device has said
+/// why it cannot send it.
+async fn nothing_yet(app: &App, permitted: &PermittedRepository, path: &str) -> Result<OpError> {
+    let repository = permitted.repository();
+    if repository.kind != RepositoryKind::DeviceFiles {
+        return Ok(nothing(path));
+    }
+    Ok(match app.store.read().find_file_request(repository.id, path).await? {
+        Some(FileRequestStatus::Pending) => OpError::NotYet("the device has not sent it yet".to_owned()),
+        Some(FileRequestStatus::Overdue) => OpError::NotYet("the device did not send it in time".to_owned()),
+        Some(FileRequestStatus::Failed(why)) => OpError::NotYet(format!("the device cannot send it: {why}")),
+        // It was deleted.
+        Some(FileRequestStatus::Stored) | None => nothing(path),
+    })
+}
+
 /// What lies at a path.
 pub async fn find(app: &App, permitted: &PermittedRepository, path: &str) -> Result<Found> {
     let (db, repository) = (app.store.read(), permitted.repository());
@@ -58,7 +75,10 @@ pub async fn artifact(
     let place = ArtifactPath::parse(path).map_err(|_| nothing(path))?;
     let found = app.store.read().find_artifact(permitted.repository().id, &place).await?;
     let Some(Right::FetchContent(blob_id)) = grant.map(|grant| &grant.right) else {
-        return found.ok_or_else(|| nothing(path));
+        return match found {
+            Some(found) => Ok(found),
+            None => Err(nothing_yet(app, permitted, path).await?),
+        };
     };
     if let Some(found) = found.filter(|found| found.blob.id == *blob_id) {
         return Ok(found);

@@ -7,15 +7,17 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 use muster_core::artifact::{Checksums, Expected};
 use muster_core::ids::RowId;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::ARTIFACT_UPLOAD_TIMEOUT;
 use muster_core::names::ArtifactPath;
-use muster_store::Tx;
 use muster_store::artifacts::{Artifact, NewArtifact};
 use muster_store::blobs::Blob;
+use muster_store::repositories::RepositoryKind;
+use muster_store::{ConnectionTrait, Db, Tx};
 use serde_json::json;
 
 use super::reading::described;
@@ -42,6 +44,8 @@ pub struct StoreOrder {
     pub expected: Expected,
     /// Bytes, at most.
     pub bytes_max: u64,
+    /// Bytes, where the sender says it before.
+    pub bytes_said: Option<u64>,
 }
 
 /// Stores what arrives, in the place of what lies at the path.
@@ -52,6 +56,8 @@ pub async fn store<E: From<OpError>>(
     pieces: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<Artifact, E> {
     check_way(app, permitted, &order.path).await?;
+    app.objects.check_room(order.bytes_said.unwrap_or(0))?;
+    check_quota(app, app.store.read(), permitted, order.bytes_said.unwrap_or(0)).await?;
     let id = begin(app).await?;
     match receive(app, id, order, pieces).await {
         Ok(blob) => Ok(publish(app, permitted, order, &blob).await?),
@@ -77,7 +83,7 @@ pub async fn store_known(app: &App, permitted: &PermittedRepository, order: &Sto
     let work = app.store.write(|tx| async move {
         let (now, id) = (tx.find_blob_by_sha256(sha256).await?.ok_or_else(unknown)?, permitted.repository().id);
         still_there(&tx, permitted).await?;
-        put(&tx, permitted, order, id, now.id).await
+        put(app, &tx, permitted, order, id, now.id).await
     });
     Ok(work.await?)
 }
@@ -105,6 +111,22 @@ async fn check_way(app: &App, permitted: &PermittedRepository, path: &ArtifactPa
     }
 }
 
+/// Refuses when the artifacts of the account and `more` bytes are more than it may have.
+async fn check_quota<C: ConnectionTrait>(
+    app: &App,
+    db: &Db<C>,
+    permitted: &PermittedRepository,
+    more: u64,
+) -> Result<()> {
+    let Some(quota) = app.config.artifact_quota_bytes else { return Ok(()) };
+    let used = db.artifact_bytes(permitted.repository().account_id).await?;
+    if used.saturating_add(more) <= quota {
+        return Ok(());
+    }
+    let text = format!("the account's artifacts may have {quota} bytes, and have {used}; nothing was stored");
+    Err(OpError::NoRoom(text))
+}
+
 fn in_the_way(path: &ArtifactPath, other: &str) -> OpError {
     let problem = match path.as_str() == other {
         true => format!("{} is a folder", quoted(other)),
@@ -128,7 +150,13 @@ pub async fn receive<E: From<OpError>>(
     order: &StoreOrder,
     mut pieces: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<Blob, E> {
-    let mut upload = app.objects.begin(id).await?;
+    let note = Box::new(move |multipart_id: String| -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let name = multipart_id.as_str();
+            Ok(app.store.write(|tx| async move { tx.note_multipart(id, name).await }).await?)
+        })
+    });
+    let mut upload = app.objects.begin(id, note).await?;
     while let Some(piece) = pieces.next().await {
         let piece = match piece {
             Ok(piece) if upload.size() + piece.len() as u64 <= order.bytes_max => piece,
@@ -138,7 +166,10 @@ pub async fn receive<E: From<OpError>>(
                 return Err(refused.err().unwrap_or_else(|| OpError::TooLarge { field: "body", bytes_max }.into()));
             }
         };
-        upload.write(piece).await?;
+        if let Err(error) = upload.write(piece).await {
+            upload.abort().await;
+            return Err(error.into());
+        }
     }
     let (checksums, size) = upload.finish().await?;
     order.expected.check(&checksums).map_err(OpError::Conflict)?;
@@ -166,7 +197,10 @@ pub async fn publish(app: &App, permitted: &PermittedRepository, order: &StoreOr
                 new.id
             }
         };
-        Ok::<_, WorkError>((blob_id == new.id, put(&tx, permitted, order, permitted.repository().id, blob_id).await?))
+        Ok::<_, WorkError>((
+            blob_id == new.id,
+            put(app, &tx, permitted, order, permitted.repository().id, blob_id).await?,
+        ))
     });
     match work.await {
         Ok((is_new, artifact)) => {
@@ -194,6 +228,7 @@ async fn still_there(tx: &Tx, permitted: &PermittedRepository) -> Result<(), Wor
 }
 
 async fn put(
+    app: &App,
     tx: &Tx,
     permitted: &PermittedRepository,
     order: &StoreOrder,
@@ -212,7 +247,13 @@ async fn put(
         by: permitted.actor().to_owned(),
     };
     tx.keep_blob(blob_id).await?;
-    tx.put_artifact(&new).await?;
+    // What takes the place of something larger is let through.
+    if tx.put_artifact(&new).await? > 0 {
+        check_quota(app, tx, permitted, 0).await?;
+    }
+    if permitted.repository().kind == RepositoryKind::DeviceFiles {
+        tx.file_request_stored(repository_id, order.path.as_str()).await?;
+    }
     let after = tx.find_artifact(repository_id, &order.path).await?.ok_or_else(|| WorkError::lost("artifacts"))?;
     let detail = json!({ "before": before.as_ref().map(described), "after": described(&after) });
     tx.audit(&permitted.event(order.path.as_str(), detail)).await?;
@@ -222,7 +263,8 @@ async fn put(
 /// Removes an object that did not become a blob. Where that fails it is due later.
 async fn drop_object(app: &App, id: RowId) {
     let forget = async {
-        app.objects.remove(id).await?;
+        let Some(object) = app.store.read().find_loose_object(id).await? else { return Ok(()) };
+        app.objects.remove(&object).await?;
         app.store.write(|tx| async move { tx.forget_loose_objects(&[id]).await }).await?;
         Ok::<_, OpError>(())
     };

@@ -2,7 +2,7 @@
 //!
 //! `registry` names a registry of the account, or an artifact repository of this server. Of
 //! the server's own a device gets a grant, for that content and a while; of another
-//! registry its stored credential, only in a run that needs it. What cannot be found is left
+//! registry as well, with which this server fetches it. What cannot be found is left
 //! out: then the device says which artifact is missing, and its run ends.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use muster_store::{ConnectionTrait, Db, StoreError};
 use crate::access::registries::opened;
 use crate::app::App;
 use crate::artifactory::wire::{download_uri, encoded};
-use crate::artifacts::grants;
+use crate::artifacts::{grants, upstream};
 
 /// What one step needs, the same for every device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +39,10 @@ pub struct Needed {
 enum Source {
     /// An artifact of this server.
     Own { repository: RowId, name: String, path: String, blob: RowId, sha256: String, size: u64 },
-    /// Something of another registry.
-    Other(Artifact),
+    /// Something of a registry of the account, which this server fetches for the device.
+    Registry { registry: RowId, name: String, path: String, right: Right },
+    /// Images, which the device's container engine fetches.
+    Images(Artifact),
 }
 
 /// What a step says of a registry, its inputs filled in.
@@ -95,7 +97,7 @@ async fn source<C: ConnectionTrait>(
     if let Ok(name) = RegistryName::parse(&reference.registry)
         && let Some(registry) = db.find_registry(order.account_id, &name).await?
     {
-        return Ok(other(app, order.account_id, &registry, reference).map(Source::Other));
+        return Ok(of_registry(app, order.account_id, registry, reference));
     }
     match (RepositoryName::parse(&reference.registry), &reference.path) {
         (Ok(name), Some(path)) => own(db, order, &name, path).await,
@@ -132,25 +134,32 @@ async fn own<C: ConnectionTrait>(
     Ok(None)
 }
 
-/// Something of another registry, with the credential that the account keeps for it.
-fn other(app: &App, account_id: RowId, registry: &Registry, reference: &Reference) -> Option<Artifact> {
-    let url = match (&reference.git, &reference.path, &reference.image) {
+/// Something of a registry of the account. Its secret stays here, and the device is told of an
+/// address of this server: see `docs/decisions/0008`. Images alone are fetched by the device's
+/// container engine itself, with the credential.
+fn of_registry(app: &App, account_id: RowId, registry: Registry, reference: &Reference) -> Option<Source> {
+    let (path, right) = match (&reference.git, &reference.path, &reference.image) {
         // The credential is shown to no other server than its own.
-        (Some(git), ..) if authority(git) == authority(&registry.url) => git.clone(),
+        (Some(git), ..) => (upstream::git_path(&registry, git)?, Right::CloneFromRegistry),
         (None, None, Some((path, tag))) if registry.kind != RegistryKind::Git => {
-            image(registry.kind, &registry.url, path, tag)?
+            let image = image(registry.kind, &registry.url, path, tag)?;
+            return Some(Source::Images(with_credential(app, account_id, &registry, image)?));
         }
         (None, Some(path), _) if registry.kind != RegistryKind::Docker => {
-            let path = ArtifactPath::parse(path).ok()?;
-            let scheme = if registry.url.contains("://") { "" } else { "https://" };
-            format!("{scheme}{}/{}", registry.url.trim_end_matches('/'), encoded(path.as_str()))
+            (ArtifactPath::parse(path).ok()?.into_string(), Right::FetchFromRegistry)
         }
         (None, None, None) if reference.has_compose => {
             let scheme = if registry.url.contains("://") { "" } else { "https://" };
-            format!("{scheme}{}", registry.url)
+            let url = format!("{scheme}{}", registry.url);
+            return Some(Source::Images(with_credential(app, account_id, &registry, url)?));
         }
         _ => return None,
     };
+    Some(Source::Registry { registry: registry.id, name: registry.name, path, right })
+}
+
+/// What the device's own engine is told to fetch it with.
+fn with_credential(app: &App, account_id: RowId, registry: &Registry, url: String) -> Option<Artifact> {
     let secret = match opened(app, account_id, registry) {
         Ok(secret) => secret,
         Err(error) => {
@@ -207,24 +216,26 @@ pub fn for_device(app: &App, needed: &[Needed], device_id: RowId) -> BTreeMap<St
 }
 
 fn told(app: &App, source: &Source, device_id: RowId) -> Artifact {
+    let (base, ends_at) = (app.base_url(), app.clock().now().after(ARTIFACT_GRANT_LIFETIME));
+    let headers = |repository: RowId, path: &str, right: Right| {
+        let holder = format!("device:#{device_id}");
+        let bearer = grants::issue(app, &Grant { repository, path: path.to_owned(), right, holder, ends_at }).0;
+        BTreeMap::from([("Authorization".to_owned(), Secret::received(format!("Bearer {bearer}")))])
+    };
     match source {
-        Source::Other(artifact) => artifact.clone(),
-        Source::Own { repository, name, path, blob, sha256, size } => {
-            let grant = Grant {
-                repository: *repository,
-                path: path.clone(),
-                right: Right::FetchContent(*blob),
-                holder: format!("device:#{device_id}"),
-                ends_at: app.clock().now().after(ARTIFACT_GRANT_LIFETIME),
-            };
-            let bearer = format!("Bearer {}", grants::issue(app, &grant).0);
-            Artifact {
-                url: download_uri(&format!("{}/artifactory", app.base_url()), name, path),
-                headers: BTreeMap::from([("Authorization".to_owned(), Secret::received(&bearer))]),
-                sha256: Some(sha256.clone()),
-                size_bytes: Some(*size),
-            }
-        }
+        Source::Images(artifact) => artifact.clone(),
+        Source::Registry { registry, name, path, right } => Artifact {
+            url: format!("{base}/link/v1/registries/{}/{}", encoded(name), encoded(path)),
+            headers: headers(*registry, path, right.clone()),
+            sha256: None,
+            size_bytes: None,
+        },
+        Source::Own { repository, name, path, blob, sha256, size } => Artifact {
+            url: download_uri(&format!("{base}/artifactory"), name, path),
+            headers: headers(*repository, path, Right::FetchContent(*blob)),
+            sha256: Some(sha256.clone()),
+            size_bytes: Some(*size),
+        },
     }
 }
 

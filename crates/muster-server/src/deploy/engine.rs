@@ -66,6 +66,9 @@ async fn look(app: &App, devices: Option<&[RowId]>) {
     {
         tracing::error!(%error, "overdue tunnels could not be ended; trying again soon");
     }
+    if let Err(error) = crate::remote::logs::send_due(app, devices).await {
+        tracing::error!(%error, "requests for files could not be sent; trying again soon");
+    }
     if let Err(error) = send_due(app, devices).await {
         tracing::error!(%error, "instructions could not be sent; trying again soon");
     }

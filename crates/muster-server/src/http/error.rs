@@ -88,7 +88,10 @@ impl ApiError {
                 OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
                     StatusCode::FORBIDDEN
                 }
-                OpError::NotFound { .. } => StatusCode::NOT_FOUND,
+                OpError::NotFound { .. } | OpError::NotYet(_) => StatusCode::NOT_FOUND,
+                OpError::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+                OpError::RegistryRefused(_) => StatusCode::FAILED_DEPENDENCY,
+                OpError::RegistryFailed(_) => StatusCode::BAD_GATEWAY,
                 OpError::Conflict(_) | OpError::InUse(_) | OpError::NotNow { .. } => StatusCode::CONFLICT,
                 OpError::Deleted => StatusCode::from_u16(DEVICE_DELETED).unwrap_or(StatusCode::GONE),
                 OpError::ParametersChanged => StatusCode::MOVED_PERMANENTLY,
@@ -116,7 +119,10 @@ impl ApiError {
                 OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
                     "forbidden"
                 }
-                OpError::NotFound { .. } => "not_found",
+                OpError::NotFound { .. } | OpError::NotYet(_) => "not_found",
+                OpError::NoRoom(_) => "no_room",
+                OpError::RegistryRefused(_) => "registry_refused",
+                OpError::RegistryFailed(_) => "registry_failed",
                 OpError::Conflict(_) => "conflict",
                 OpError::InUse(_) => "in_use",
                 OpError::NotNow { code, .. } => code,

@@ -17,7 +17,7 @@ use crate::access::rate::Source;
 use crate::app::App;
 use crate::fleet::enrolment::stored_facts;
 use crate::http::ApiError;
-use crate::remote::tunnels;
+use crate::remote::{logs, tunnels};
 
 /// Bytes of a link's read buffer; the default costs ten times as much memory for each device.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -178,6 +178,7 @@ impl Link {
                 Effect::StoreFacts(facts) => self.store_facts(session, facts).await,
                 Effect::Store(report) => self.store(report).await?,
                 Effect::PutOff { run, reason } => self.put_off(session, &run, &reason).await?,
+                Effect::UploadFailed { request, reason } => self.upload_failed(session, &request, &reason).await?,
                 Effect::Tunnel { uuid, state, reason } => {
                     let (device_id, ip) = (session.first_keepalive().device_id, &session.first_keepalive().device_ip);
                     tunnels::answered(&self.app, device_id, ip, &uuid, state, &reason).await;
@@ -230,6 +231,16 @@ impl Link {
                 Err(Gone)
             }
         }
+    }
+
+    /// Stores why a device cannot send what it was asked for. Where that cannot be stored the
+    /// link ends: over the next one the device is asked again.
+    async fn upload_failed(&mut self, session: &Session, request: &str, reason: &str) -> Result<(), Gone> {
+        let device_id = session.first_keepalive().device_id;
+        logs::refused(&self.app, device_id, request, reason).await.map_err(|error| {
+            tracing::warn!(%error, device_id, "why a device sends no files could not be stored");
+            Gone
+        })
     }
 
     async fn send(&mut self, message: &ToDevice) -> Result<(), Gone> {

@@ -5,5 +5,6 @@
 
 pub mod control;
 pub mod enroll;
+pub mod registries;
 pub mod registry;
 pub mod session;

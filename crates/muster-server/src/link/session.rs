@@ -112,6 +112,13 @@ pub enum Effect {
         /// Why, in the device's words.
         reason: String,
     },
+    /// The device cannot send files that it was asked for.
+    UploadFailed {
+        /// The request.
+        request: String,
+        /// Why, in the device's words.
+        reason: String,
+    },
     /// End the link: the device has been silent for too long.
     Close,
 }
@@ -145,6 +152,7 @@ impl Session {
                 event,
             })],
             ToServer::Tunnel { tunnel, state, reason } => vec![Effect::Tunnel { uuid: tunnel, state, reason }],
+            ToServer::UploadFailed { request, reason } => vec![Effect::UploadFailed { request, reason }],
             ToServer::NotNow { run, reason } => vec![Effect::PutOff { run, reason }],
             ToServer::Hello { .. } | ToServer::Unknown => Vec::new(),
         }

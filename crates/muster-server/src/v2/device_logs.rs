@@ -34,7 +34,9 @@ pub struct LogsRequested {
 /// Ask a device for files.
 ///
 /// The address is of use to any HTTP client for a week: whoever has it needs nothing else. It
-/// answers 404 until the device has sent what it was asked for.
+/// answers 404 until the device has sent what it was asked for, and says so; also why, when
+/// the device cannot. A file comes as it is, a folder as a tar. A device that is offline is
+/// asked when it is back, within a day.
 #[utoipa::path(
     post, path = "/api/v2/{project_key}/devices/{device_uuid}/logs", operation_id = "RequestDeviceLogs", tag = "Devices",
     params(
@@ -46,7 +48,7 @@ pub struct LogsRequested {
         (status = 200, description = "The device has been asked", body = LogsRequested),
         (status = 400, description = "The path is wrong", body = Error),
         (status = 404, description = "No such fleet or device", body = Error),
-        (status = 409, description = "The device, or this server, cannot do that; nothing was changed", body = Error),
+        (status = 409, description = "The agent cannot do that, or has many requests to answer; nothing was changed", body = Error),
     ),
 )]
 pub async fn request(

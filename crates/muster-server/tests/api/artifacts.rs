@@ -352,6 +352,7 @@ async fn what_a_crash_left_of_an_upload_is_removed(app: &TestApp) {
         mime_type: storing::MIME_TYPE.to_owned(),
         expected: Expected::default(),
         bytes_max: 1_000,
+        bytes_said: None,
     };
     let id = storing::begin(app.app()).await.unwrap();
     let pieces = stream::iter([Ok::<_, OpError>(DIGITS.into())]);

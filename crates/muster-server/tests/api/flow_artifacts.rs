@@ -1,7 +1,6 @@
 //! What a device is told of the artifacts that its run needs.
 
-use muster_link::Artifact;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::app::TestApp;
 use crate::caller::answer;
@@ -52,6 +51,11 @@ flows:
         with: {registry: ship, compose: 'services: {}', device-path: /srv}
 ";
 
+fn shown(artifact: &Artifact) -> Value {
+    let header = artifact.headers.get("Authorization").map(|value| value.expose().to_owned());
+    json!([artifact.url, header, artifact.sha256, artifact.size_bytes])
+}
+
 async fn prepare(app: &TestApp) {
     for (name, key) in [("files", json!("demo")), ("theirs", json!("second"))] {
         let made = json!({ "name": name, "project_key": key });
@@ -70,11 +74,6 @@ async fn prepare(app: &TestApp) {
     }
 }
 
-fn shown(artifact: &Artifact) -> Value {
-    let header = artifact.headers.get("Authorization").map(|value| value.expose().to_owned());
-    json!([artifact.url, header, artifact.sha256, artifact.size_bytes])
-}
-
 async fn a_run_comes_with_what_it_needs(app: &TestApp) {
     prepare(app).await;
     let device = SimulatedDevice::enroll(app, "device").await;
@@ -85,11 +84,12 @@ async fn a_run_comes_with_what_it_needs(app: &TestApp) {
     let instruction = link.instruction().await;
     let steps: Vec<&str> = instruction.artifacts.keys().map(String::as_str).collect();
     assert_eq!(steps, ["0", "10", "2", "3", "7"]);
-    let other =
-        json!(["https://ship.example.com/artifactory/generic/a%20b.bin", "Basic cm9ib3Q6aHVudGVyMg==", null, null]);
-    assert_eq!(shown(instruction.artifact(2).unwrap()), other);
-    let git = json!(["https://git.example.com/a.git", "Bearer hunter2", null, null]);
-    assert_eq!(shown(instruction.artifact(3).unwrap()), git);
+    for (step, place) in [(2, "ship/generic/a%20b.bin"), (3, "code/a.git")] {
+        let told = instruction.artifact(step).unwrap();
+        let url = format!("http://{}/link/v1/registries/{place}", app.address());
+        assert_eq!((told.url.as_str(), &told.sha256, told.size_bytes), (url.as_str(), &None, None));
+        assert!(told.headers["Authorization"].expose().starts_with("Bearer mg1."), "a grant, and no secret");
+    }
     let image = json!(["ship.example.com/platform-url/till:7", "Basic cm9ib3Q6aHVudGVyMg==", null, null]);
     assert_eq!(shown(instruction.artifact(7).unwrap()), image);
     let images = json!(["https://ship.example.com/artifactory/", "Basic cm9ib3Q6aHVudGVyMg==", null, null]);

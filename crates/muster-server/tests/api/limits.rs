@@ -199,7 +199,16 @@ fn artifacts(defaults: &ServerConfig) -> Rows {
         ("folders, and artifacts, that the information about a folder shows", l::LISTED_ARTIFACTS_MAX.to_string()),
         ("what no artifact has any more stays in the storage", human(l::BLOB_GRACE)),
         ("what a device is given to fetch an artifact works", human(l::ARTIFACT_GRANT_LIFETIME)),
-        ("a device that was asked for files may send them", human(l::UPLOAD_GRANT_LIFETIME)),
+        ("left free on the server's disk by default, bytes", l::ARTIFACT_FREE_BYTES_MIN.to_string()),
+        ("what a server fetches of registries for devices at once; others wait", l::REGISTRY_FETCHES_MAX.to_string()),
+        ("a device's request to a Git server, bytes", l::REGISTRY_REQUEST_BYTES_MAX.to_string()),
+        ("silence of a registry", human(l::REGISTRY_SILENCE_MAX)),
+        ("how often a registry may lead elsewhere", l::REGISTRY_REDIRECTS_MAX.to_string()),
+        ("a device that was asked for files may send them", human(l::FILE_REQUEST_LIFETIME)),
+        ("requests for files that a device has not answered", l::FILE_REQUESTS_MAX.to_string()),
+        ("one such request, bytes", l::UPLOAD_BYTES_MAX.to_string()),
+        ("one such request, files and folders", l::UPLOAD_ENTRIES_MAX.to_string()),
+        ("one such request, folders within folders", l::UPLOAD_DEPTH_MAX.to_string()),
         ("the address of such files works", human(l::DOWNLOAD_GRANT_LIFETIME)),
     ]
 }

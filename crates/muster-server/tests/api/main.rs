@@ -74,6 +74,7 @@ mod port_tunnels;
 mod rate_limits;
 mod reasons;
 mod registries;
+mod registry_fetches;
 mod repositories;
 mod roles;
 mod rollout_of_many;

@@ -9,6 +9,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i64,
     pub due_at: i64,
+    pub multipart_id: String,
 }
 
 /// Joins are written where they are needed.

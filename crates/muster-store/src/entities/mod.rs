@@ -21,6 +21,7 @@ pub(crate) mod device_presence;
 pub(crate) mod device_tags;
 pub(crate) mod devices;
 pub(crate) mod enrolments;
+pub(crate) mod file_requests;
 pub(crate) mod fleets;
 pub(crate) mod flow_sources;
 pub(crate) mod flows;

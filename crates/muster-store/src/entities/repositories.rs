@@ -15,6 +15,7 @@ pub struct Model {
     pub description: String,
     pub created_by: String,
     pub created_at: i64,
+    pub used_bytes: i64,
 }
 
 /// Joins are written where they are needed.

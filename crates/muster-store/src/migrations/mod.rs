@@ -16,6 +16,7 @@ mod m0009_resource_tags;
 mod m0010_rollouts;
 mod m0011_artifacts;
 mod m0012_attempts;
+mod m0013_storage;
 mod m0014_degraded_devices;
 
 /// Brings a database from any released schema to this one.
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_rollouts::Migration),
             Box::new(m0011_artifacts::Migration),
             Box::new(m0012_attempts::Migration),
+            Box::new(m0013_storage::Migration),
             Box::new(m0014_degraded_devices::Migration),
         ]
     }

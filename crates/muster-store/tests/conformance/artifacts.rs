@@ -7,7 +7,8 @@ use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::names::{ArtifactPath, RepositoryName, Text};
 use muster_store::artifacts::{Children, NewArtifact};
-use muster_store::blobs::Blob;
+use muster_store::blobs::{Blob, LooseObject};
+use muster_store::file_requests::{FileRequestStatus, NewFileRequest};
 use muster_store::repositories::{NewRepository, RepositoryKind, SeenRepositories};
 use muster_store::testing::{START, TestDatabase};
 
@@ -18,13 +19,15 @@ on_both_engines!(
     a_blob_goes_when_nothing_has_it,
     an_object_is_loose_until_it_is_a_blob,
     a_repository_goes_with_its_fleet,
+    what_a_repository_holds_is_counted,
+    a_request_is_told_over_each_link_until_it_is_answered,
 );
 
-fn path(text: &str) -> ArtifactPath {
+pub(crate) fn path(text: &str) -> ArtifactPath {
     ArtifactPath::parse(text).unwrap()
 }
 
-async fn repository(house: &House, name: &str, fleet_id: Option<RowId>) -> RowId {
+pub(crate) async fn repository(house: &House, name: &str, fleet_id: Option<RowId>) -> RowId {
     let new = NewRepository {
         account_id: house.account,
         fleet_id,
@@ -44,6 +47,12 @@ async fn blob(house: &House, word: &str) -> RowId {
     let blob = Blob { id: house.store().reserve_id(), checksums: checksums(word), size: 7 };
     house.write(async |tx| tx.insert_blob(&blob).await).await.unwrap();
     blob.id
+}
+
+/// The objects that are due.
+async fn due(house: &House, limit: u64) -> Vec<RowId> {
+    let due = house.store().read().loose_objects_due(limit).await.unwrap();
+    due.into_iter().map(|object| object.id).collect()
 }
 
 async fn put(house: &House, repository_id: RowId, at: &str, blob_id: RowId) {
@@ -110,25 +119,28 @@ async fn a_blob_goes_when_nothing_has_it(db: TestDatabase) {
     let read = house.store().read();
     assert_eq!(read.find_blob(doomed).await.unwrap(), None);
     assert_eq!(read.find_blob_by_sha256("sha256 of saved").await.unwrap().map(|blob| blob.id), Some(saved));
-    assert_eq!(read.loose_objects_due(10).await.unwrap(), [doomed]);
+    assert_eq!(due(&house, 10).await, [doomed]);
     assert_eq!(house.write(async |tx| tx.forget_loose_objects(&[doomed, kept]).await).await.unwrap(), 1);
-    assert_eq!(read.loose_objects_due(10).await.unwrap(), [0; 0]);
+    assert_eq!(due(&house, 10).await, [0; 0]);
 }
 
 async fn an_object_is_loose_until_it_is_a_blob(db: TestDatabase) {
     let house = House::on(db).await;
     let (first, second) = (house.store().reserve_id(), house.store().reserve_id());
-    let (read, hour) = (house.store().read(), Duration::from_secs(3_600));
+    let hour = Duration::from_secs(3_600);
     let due_at = START.after(hour);
     for id in [first, second] {
         house.write(async |tx| tx.insert_loose_object(id, due_at).await).await.unwrap();
     }
-    assert_eq!(read.loose_objects_due(10).await.unwrap(), [0; 0]);
+    assert_eq!(due(&house, 10).await, [0; 0]);
     house.write(async |tx| tx.give_up_objects(&[second]).await).await.unwrap();
-    assert_eq!(read.loose_objects_due(10).await.unwrap(), [second]);
+    assert_eq!(due(&house, 10).await, [second]);
     house.db.clock().advance(hour);
-    assert_eq!(read.loose_objects_due(10).await.unwrap(), [second, first]);
-    assert_eq!(read.loose_objects_due(1).await.unwrap(), [second]);
+    assert_eq!(due(&house, 10).await, [second, first]);
+    assert_eq!(due(&house, 1).await, [second]);
+    house.write(async |tx| tx.note_multipart(first, "parts").await).await.unwrap();
+    let object = LooseObject { id: first, multipart_id: "parts".to_owned() };
+    assert_eq!(house.store().read().find_loose_object(first).await.unwrap(), Some(object));
 }
 
 async fn a_repository_goes_with_its_fleet(db: TestDatabase) {
@@ -149,4 +161,74 @@ async fn a_repository_goes_with_its_fleet(db: TestDatabase) {
     house.write(async |tx| tx.delete_fleet(second.id).await).await.unwrap();
     assert_eq!(names(SeenRepositories::All).await, ["shared"]);
     assert_eq!(collect(&house, START.after(Duration::from_secs(1))).await, 1);
+}
+
+async fn what_a_repository_holds_is_counted(db: TestDatabase) {
+    let house = House::on(db).await;
+    let (files, others) = (repository(&house, "files", None).await, repository(&house, "others", None).await);
+    let (one, two) = (blob(&house, "one").await, blob(&house, "two").await);
+    let held = async || house.store().read().artifact_bytes(house.account).await.unwrap();
+    for at in ["a/b/c/z", "a/b/y", "a/x"] {
+        put(&house, files, at, one).await;
+    }
+    put(&house, others, "a/x", one).await;
+    put(&house, files, "a/x", two).await;
+    assert_eq!(held().await, 4 * 7, "each artifact counts");
+    let read = house.store().read();
+    let folder = read.find_folder(files, Some(&path("a/b"))).await.unwrap().unwrap();
+    house.write(async |tx| tx.delete_folder(folder.id).await).await.unwrap();
+    assert_eq!(held().await, 2 * 7);
+    let artifact = read.find_artifact(files, &path("a/x")).await.unwrap().unwrap();
+    house.write(async |tx| tx.delete_artifact(artifact.id).await).await.unwrap();
+    assert_eq!(held().await, 7);
+    house.write(async |tx| tx.delete_repository(others).await).await.unwrap();
+    assert_eq!(held().await, 0);
+}
+
+async fn a_request_is_told_over_each_link_until_it_is_answered(db: TestDatabase) {
+    let house = House::on(db).await;
+    let files = repository(&house, "files", None).await;
+    let (device, other) = (house.device("one").await, house.device("two").await);
+    let ends_at = START.after(Duration::from_secs(3_600));
+    let request = async |device_id: RowId, at: &str| {
+        let id = house.store().reserve_id();
+        let (path, files_path) = (at.to_owned(), "/var/log".to_owned());
+        let new = NewFileRequest { id, device_id, repository_id: files, path, files_path, ends_at };
+        house.write(async |tx| tx.insert_file_request(&new).await).await.unwrap();
+        id
+    };
+    let first = request(device.id, "first").await;
+    let of_other = request(other.id, "other").await;
+    let tell = async || {
+        let work = house.write(async |tx| {
+            let due = tx.due_file_requests("here", None, 10).await?;
+            tx.mark_file_requests_sent(&due).await?;
+            Ok(due.into_iter().map(|due| (due.id, due.link_epoch)).collect::<Vec<_>>())
+        });
+        work.await.unwrap()
+    };
+    let standing = async |at: &str| house.store().read().find_file_request(files, at).await.unwrap();
+    assert_eq!(tell().await, [], "nobody is linked");
+    let epoch = house.link(&device, "here").await;
+    assert_eq!((tell().await, tell().await), (vec![(first, epoch)], vec![]));
+    assert_eq!(standing("first").await, Some(FileRequestStatus::Pending));
+    let epoch = house.link(&device, "here").await;
+    assert_eq!(tell().await, [(first, epoch)], "and again over the next link");
+    let fail = async |device_id: RowId, id: RowId| {
+        house.write(async |tx| tx.file_request_failed(device_id, id, "no such file").await).await.unwrap()
+    };
+    assert!(!fail(device.id, of_other).await, "it is another's");
+    assert!(fail(device.id, first).await && !fail(device.id, first).await);
+    assert_eq!(standing("first").await, Some(FileRequestStatus::Failed("no such file".to_owned())));
+    house.link(&device, "here").await;
+    assert_eq!(tell().await, []);
+    house.write(async |tx| tx.file_request_stored(files, "other").await).await.unwrap();
+    assert_eq!(standing("other").await, Some(FileRequestStatus::Stored));
+    assert_eq!(house.store().read().pending_file_requests(other.id).await.unwrap(), 0);
+    request(other.id, "late").await;
+    assert_eq!(house.store().read().pending_file_requests(other.id).await.unwrap(), 1);
+    house.db.clock().advance(Duration::from_secs(3_600));
+    assert_eq!(standing("late").await, Some(FileRequestStatus::Overdue));
+    let later = ends_at.after(Duration::from_secs(1));
+    assert_eq!(house.write(async |tx| tx.forget_file_requests(later).await).await.unwrap(), 3);
 }

@@ -34,6 +34,7 @@ on_both_engines!(
     each_filter_of_the_audit_log_has_its_index,
     the_data_monitor_walks_no_big_table,
     port_tunnels_walk_no_big_table,
+    artifacts_walk_no_big_table,
     the_tag_service_walks_no_big_table,
     sets_are_not_nested_before_there_are_statistics,
 );
@@ -101,7 +102,12 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 14] = [
+const BIG_TABLES: [&str; 19] = [
+    "artifacts",
+    "artifact_folders",
+    "blobs",
+    "loose_objects",
+    "file_requests",
     "resource_tags",
     "device_files",
     "devices",
@@ -146,7 +152,13 @@ fn is_walked(plan: &str, table: &str) -> bool {
 }
 
 /// Indexes over what is open: to walk one is to look at what has to be done.
-const PARTIAL: [&str; 3] = ["INDEX targets_open", "INDEX targets_deadline", "INDEX port_tunnels_open"];
+const PARTIAL: [&str; 5] = [
+    "INDEX targets_open",
+    "INDEX targets_deadline",
+    "INDEX port_tunnels_open",
+    "INDEX blobs_unreferenced",
+    "INDEX file_requests_pending",
+];
 
 async fn pages_and_counts_walk_no_big_table(db: TestDatabase) {
     let crowd = Crowd::on(db).await;
@@ -574,6 +586,93 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
         .await;
     let plans = crowd.plans(async |tx| tx.overdue_port_tunnels(10).await.map(drop)).await;
     assert!(plans[0].contains("port_tunnels_open"), "{}", plans[0]);
+}
+
+/// For each device an artifact in a folder of its own, and a request; every hundredth blob is unused.
+fn artifact_rows(repository: RowId) -> [String; 5] {
+    let into = |table: &str, columns: &str, values: &str| {
+        format!(r#"INSERT INTO "{table}" ({columns}) SELECT {values} FROM {PLACED}"#)
+    };
+    [
+        into(
+            "blobs",
+            "id, sha256, sha1, md5, size, created_at, unreferenced_at",
+            r#""id", 'sha256 ' || "id", '', '', 7, 0, CASE WHEN "n" % 100 = 7 THEN 1 ELSE 0 END"#,
+        ),
+        into(
+            "artifact_folders",
+            "id, repository_id, parent_id, path, created_by, created_at",
+            &format!(r#""id", {repository}, NULL, 'f' || "id", '', 0"#),
+        ),
+        into(
+            "artifacts",
+            "id, repository_id, folder_id, path, blob_id, mime_type, created_by, created_at, modified_by, modified_at",
+            &format!(r#""id", {repository}, "id", 'f' || "id" || '/a', "id", '', '', 0, '', 0"#),
+        ),
+        into("loose_objects", "id, due_at, multipart_id", r#"-"id", "n" + 1000000, ''"#),
+        into(
+            "file_requests",
+            "id, device_id, repository_id, path, files_path, status, reason, dispatched_epoch, created_at, ends_at",
+            &format!(
+                r#""id", "id", {repository}, 'p' || "id", '/', CASE WHEN "n" % 100 = 7 THEN 0 ELSE 1 END, '', 0, 0, "n""#
+            ),
+        ),
+    ]
+}
+
+async fn artifacts_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let house = &crowd.house;
+    let files = crate::artifacts::repository(house, "files", None).await;
+    for rows in artifact_rows(files).into_iter().chain(["ANALYZE".to_owned()]) {
+        house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
+    }
+    let ids = &crowd.ids;
+    let at = |id: RowId| crate::artifacts::path(&format!("f{id}/a"));
+    let moment = muster_core::clock::Timestamp::from_millis(10);
+    let new = |id: RowId| muster_store::artifacts::NewArtifact {
+        repository_id: files,
+        path: at(id),
+        blob_id: ids[9],
+        mime_type: String::new(),
+        by: String::new(),
+    };
+    crowd
+        .assert_indexed("an artifact", async |tx| {
+            tx.find_artifact(files, &at(ids[5])).await?;
+            tx.in_the_way(files, &at(ids[5])).await?;
+            tx.folder_children(ids[5], 100).await?;
+            tx.find_blob_by_sha256("sha256 7").await?;
+            tx.repositories_of_blob(ids[5], 10).await?;
+            tx.holds_artifacts(files).await?;
+            tx.artifact_bytes(house.account).await?;
+            tx.put_artifact(&new(ids[5])).await?;
+            tx.delete_artifact(ids[6]).await?;
+            tx.delete_folder(ids[7]).await
+        })
+        .await;
+    crowd
+        .assert_indexed("a collection", async |tx| {
+            tx.blobs_end(ids[5], 500).await?;
+            tx.mark_unused_blobs(ids[5], ids[100]).await?;
+            tx.drop_unused_blobs(moment, 500).await?;
+            tx.loose_objects_due(500).await?;
+            tx.note_multipart(ids[5], "parts").await?;
+            tx.forget_loose_objects(&ids[..10]).await?;
+            tx.forget_file_requests(moment).await.map(drop)
+        })
+        .await;
+    crowd
+        .assert_indexed("a request for files", async |tx| {
+            tx.due_file_requests("a", None, 500).await?;
+            let due = tx.due_file_requests("a", Some(&ids[..10]), 500).await?;
+            tx.mark_file_requests_sent(&due).await?;
+            tx.find_file_request(files, "p7").await?;
+            tx.pending_file_requests(ids[5]).await?;
+            tx.file_request_failed(ids[5], ids[5], "").await?;
+            tx.file_request_stored(files, "p7").await
+        })
+        .await;
 }
 
 /// A young database has never been analysed. SQLite then goes through every `IN`

@@ -9,6 +9,8 @@ use muster_core::target::RunEvent;
 use muster_link::{Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer};
 use serde_json::Value;
 
+use crate::upload::{Order, Refused};
+
 /// A server cannot make a device talk faster, or be silent for longer, than this.
 const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60 * 60));
 
@@ -46,6 +48,8 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// Files that the server asked for cannot be sent.
+    UploadFailed(Refused),
     /// The moment of [`Session::wake_at`] has come.
     Tick,
 }
@@ -73,6 +77,8 @@ pub enum Output {
     Aborted(RunId),
     /// The server has stored a run's reports up to a number.
     Acked(RunId, i64),
+    /// The server wants files of the device.
+    Upload(Order),
     /// End the connection.
     Close(End),
 }
@@ -154,6 +160,11 @@ impl Session {
                 }
                 _ => Vec::new(),
             },
+            // Over the next connection the server asks again.
+            Input::UploadFailed(_) if !matches!(self.state, State::Up { .. }) => Vec::new(),
+            Input::UploadFailed(Refused { request, reason }) => {
+                vec![Output::Send(ToServer::UploadFailed { request, reason })]
+            }
             Input::Tick => self.tick(now),
         }
     }
@@ -188,6 +199,9 @@ impl Session {
             (ToDevice::Run(instruction), State::Up { .. }) => vec![Output::Instructed(Box::new(instruction))],
             (ToDevice::Abort { run }, State::Up { .. }) => vec![Output::Aborted(run)],
             (ToDevice::Ack { run, seq }, State::Up { .. }) => vec![Output::Acked(run, seq)],
+            (ToDevice::UploadFiles { request, path, url, headers }, State::Up { .. }) => {
+                vec![Output::Upload(Order { request, path, url, headers })]
+            }
             // Of a later version, or out of its place.
             _ => Vec::new(),
         }

@@ -6,13 +6,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use muster_core::flow::actions::git::Git;
+use muster_core::token::Secret;
+use muster_link::Artifact;
+use url::{Position, Url};
 
 use super::place::beside;
 use super::{Plan, Work, check_folder};
 use crate::files::sync_parent;
+use crate::server_url::ServerUrl;
 use crate::step::StepEnd;
 use crate::step::context::{Context, Failure};
 use crate::step::saved::{metadata, remove};
+use crate::trust::Trust;
 
 /// How often a clone is tried, and the first pause between; each is twice as long as the last.
 const CLONES_MAX: u32 = 5;
@@ -36,7 +41,7 @@ impl Work for Git {
     fn stage(&self, cx: &Context) -> Result<(), Failure> {
         let beside = beside(cx, &target(self)?);
         clone(self, cx, &beside)?;
-        let mut checkout = git(cx);
+        let mut checkout = git(self, cx);
         checkout.arg("-C").arg(&beside).args(["-c", "advice.detachedHead=false", "checkout", "--quiet"]);
         match &self.git_ref {
             Some(wanted) => checkout.arg(wanted.as_str()).arg("--"),
@@ -57,7 +62,7 @@ impl Work for Git {
 
     fn verify(&self, cx: &Context) -> Result<(), Failure> {
         let target = target(self)?;
-        let mut head = git(cx);
+        let mut head = git(self, cx);
         head.arg("-C").arg(&target).args(["rev-parse", "HEAD"]);
         let head = cx.ask(head).ok_or_else(|| Failure::because("the clone has no HEAD"))?;
         cx.say(&format!("{} is at {}", target.display(), head.trim()));
@@ -88,25 +93,42 @@ fn clone(with: &Git, cx: &Context, beside: &Path) -> Result<(), Failure> {
 
 fn clone_once(with: &Git, cx: &Context, beside: &Path) -> Result<(), Failure> {
     remove(beside)?;
-    let mut clone = git(cx);
+    let mut clone = git(with, cx);
     clone.args(["clone", "--quiet", "--no-checkout", "--", with.repository.as_str()]).arg(beside);
     cx.run(clone)
 }
 
-/// `git` that asks nobody, with the credentials of the registry in its environment:
-/// what stands in its arguments, every user of the device can read.
-fn git(cx: &Context) -> Command {
+/// `git` that asks nobody, with the way to the registry and its credential in its
+/// environment: what stands in its arguments, every user of the device can read.
+fn git(with: &Git, cx: &Context) -> Command {
     let mut command = Command::new("git");
     command.envs(&cx.spec.env).current_dir("/").env("GIT_TERMINAL_PROMPT", "0");
-    let headers = cx.artifact().map(|artifact| &artifact.headers).into_iter().flatten();
-    let mut count = 0;
-    for (name, value) in headers {
-        command.env(format!("GIT_CONFIG_KEY_{count}"), "http.extraHeader");
-        command.env(format!("GIT_CONFIG_VALUE_{count}"), format!("{name}: {}", value.expose()));
-        count += 1;
+    let settings =
+        cx.artifact().map(|artifact| settings(with.repository.as_str(), artifact, &cx.trust)).unwrap_or_default();
+    for (n, (key, value)) in settings.iter().enumerate() {
+        command.env(format!("GIT_CONFIG_KEY_{n}"), key).env(format!("GIT_CONFIG_VALUE_{n}"), value);
     }
-    command.env("GIT_CONFIG_COUNT", count.to_string());
+    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
     command
+}
+
+/// The credential goes to the address that the server told, and to no other. The clone
+/// keeps the address that the flow has: the server's is of use in this run alone.
+fn settings(repository: &str, artifact: &Artifact, trust: &Trust) -> Vec<(String, String)> {
+    let url = &artifact.url;
+    let header =
+        |(name, value): (&String, &Secret)| (format!("http.{url}.extraHeader"), format!("{name}: {}", value.expose()));
+    let mut settings: Vec<(String, String)> = artifact.headers.iter().map(header).collect();
+    if url != repository {
+        settings.push((format!("url.{url}.insteadOf"), repository.to_owned()));
+    }
+    let server = Url::parse(url).ok().and_then(|url| ServerUrl::parse(&url[..Position::BeforePath]).ok());
+    if let Some(pin) = server.as_ref().and_then(|server| trust.pin_of(server)) {
+        // The pin is all that counts, as for the agent itself.
+        settings.push((format!("http.{url}.sslVerify"), "false".to_owned()));
+        settings.push((format!("http.{url}.pinnedPubkey"), pin.to_string()));
+    }
+    settings
 }
 
 /// The folder that `git clone` makes of the repository's address.

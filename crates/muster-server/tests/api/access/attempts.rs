@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_core::access::Operation;
 use muster_core::access_key::TagPolicy;
+use muster_core::artifact::Right;
 use muster_core::names::{ProjectKey, UserName};
 use muster_core::token::Secret;
 use muster_link::{EnrollRequest, ToDevice};
@@ -17,6 +18,7 @@ use crate::caller::{Answer, Caller, answer};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
 use crate::house::password_of;
 use crate::orders::{Deployment, FLOW, Order, create, flow};
+use crate::registry_fetches;
 use crate::schema::Schemas;
 use crate::signed::TagService;
 
@@ -45,6 +47,8 @@ impl<'a> Scene<'a> {
         let repositories = "/api/v2/account/repositories";
         app.admin().post(repositories, &json!({ "name": "of-demo", "project_key": "demo" })).await.ok(201);
         app.admin().post(repositories, &json!({ "name": "of-all" })).await.ok(201);
+        let (registry, _) = registry_fetches::registry("").await;
+        registry_fetches::add(app, &registry).await;
         let mut signers = BTreeMap::new();
         for name in ["viewer", "operator", "admin", "neighbour", "stranger"] {
             signers.insert(name, app.signer(name, TagPolicy::FullControl).await);
@@ -377,11 +381,29 @@ impl<'a> Scene<'a> {
             Operation::PingArtifactory => caller.get("/artifactory/api/system/ping").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
             Operation::OpenControlLink => unreachable!("it is not answered but opened"),
+            Operation::FetchFromRegistry => self.ask_registry(&caller, who, Right::FetchFromRegistry).await,
+            Operation::CloneFromRegistry => self.ask_registry(&caller, who, Right::CloneFromRegistry).await,
             Operation::GetHealth => caller.get("/healthz").await,
             Operation::GetOpenapi => caller.get("/api/openapi.json").await,
             Operation::GetFlowSchema => caller.get("/api/flow.schema.json").await,
             Operation::GetDocs => caller.get("/api/docs").await,
             Operation::GetDocsFile => caller.get("/api/docs/index.html").await,
+        }
+    }
+
+    /// A device bears what came with its instruction.
+    async fn ask_registry(&self, caller: &Caller<'_>, who: Who, right: Right) -> Answer {
+        let (method, path) = match right {
+            Right::CloneFromRegistry => (Method::POST, "app/git-upload-pack"),
+            _ => (Method::GET, "app"),
+        };
+        let path = format!("/link/v1/registries/ship/{path}");
+        match who {
+            Who::Device => {
+                let bearer = registry_fetches::grant(self.app, right, "app").await;
+                answer(self.app.anon().bare(method, &path).bearer_auth(bearer)).await
+            }
+            _ => answer(caller.request(method, &path)).await,
         }
     }
 
