@@ -180,6 +180,9 @@ impl Tx {
     pub async fn mark_file_requests_sent(&self, due: &[DueFileRequest]) -> Result<()> {
         use device_presence::Column as P;
         use file_requests::Column as F;
+        if due.is_empty() {
+            return Ok(());
+        }
         let epoch = Query::select()
             .column(P::LinkEpoch)
             .from(device_presence::Entity)
