@@ -460,6 +460,8 @@ operations! {
     EnrollDevice, "POST" "/link/v1/enroll", PairingToken, Bearer;
     /// The control link of a device.
     OpenControlLink, "GET" "/link/v1/control", DeviceKey, Bearer;
+    /// A carrier of streams of a device, for connections through its port tunnels.
+    OpenStream, "GET" "/link/v1/stream", DeviceKey, Bearer;
 
     /// Whether the server can serve.
     GetHealth, "GET" "/healthz", None, Bearer;

@@ -143,6 +143,7 @@ fn rest() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(link::enroll::enroll))
         .routes(routes!(link::control::open))
+        .routes(routes!(link::stream::open))
         .routes(routes!(health::get))
         .routes(routes!(openapi::get))
         .routes(routes!(openapi::flow_schema))

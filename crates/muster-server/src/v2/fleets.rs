@@ -41,6 +41,8 @@ pub struct FleetBody {
     /// When its devices may begin an update; absent where they may at any time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     update_windows: Vec<WireUpdateWindow>,
+    /// Whether port tunnels may end at other hosts of a device's network.
+    tunnels_to_network: bool,
 }
 
 impl From<FleetView> for FleetBody {
@@ -54,6 +56,7 @@ impl From<FleetView> for FleetBody {
             group_count: view.group_count,
             deadlines: view.fleet.deadlines,
             update_windows: view.fleet.update_windows,
+            tunnels_to_network: view.fleet.tunnels_to_network,
         }
     }
 }
@@ -180,6 +183,9 @@ pub struct PatchFleetBody {
     /// All of its update windows; an empty list lets devices begin at any time.
     #[serde(default, deserialize_with = "optional_objects")]
     update_windows: Option<Vec<WireUpdateWindow>>,
+    /// Whether port tunnels may end at other hosts of a device's network; open ones that
+    /// may not any more are closed.
+    tunnels_to_network: Option<bool>,
 }
 
 impl PatchFleetBody {
@@ -194,6 +200,7 @@ impl PatchFleetBody {
             heartbeat: self.heartbeat_seconds.map(heartbeat).transpose()?,
             deadlines: deadlines.map_err(|refusal| refusal.within("deadlines"))?,
             update_windows: self.update_windows,
+            tunnels_to_network: self.tunnels_to_network,
         })
     }
 }

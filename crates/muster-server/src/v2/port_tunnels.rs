@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use muster_core::access::Operation;
 use muster_core::invalid::Invalid;
-use muster_core::tunnel::AllowedIp;
+use muster_core::tunnel::{AllowedIp, TargetHost};
 use muster_store::port_tunnels;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,6 +24,9 @@ pub struct TunnelBody {
     device_uuid: Option<String>,
     /// The port of the device, 1 to 65535; required.
     port: Option<u64>,
+    /// Another host of the device's network, by its address or name; only where the fleet
+    /// and the device allow it. By default the device itself. Not in Connect.
+    host: Option<String>,
     /// The one address, or network, that is let through; by default the caller's.
     allowed_ip: Option<String>,
 }
@@ -36,7 +39,9 @@ impl TunnelBody {
         let number = u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(wrong)?;
         let allowed_ip = self.allowed_ip.as_deref().map(AllowedIp::parse).transpose();
         let allowed_ip = allowed_ip.map_err(|refusal| refusal.within("allowed_ip"))?;
-        Ok(TunnelOrder { device_uuid, port: number, allowed_ip })
+        let host = self.host.as_deref().map(TargetHost::parse).transpose();
+        let host = host.map_err(|refusal| refusal.within("host"))?.flatten();
+        Ok(TunnelOrder { device_uuid, port: number, host, allowed_ip })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::tunnel::{AllowedIp, TunnelStatus};
 use muster_store::devices::Device;
-use muster_store::port_tunnels::{EndingTunnel, NewTunnel, PortTunnel};
+use muster_store::port_tunnels::{EndingTunnel, Moved, NewTunnel, PortTunnel};
 use muster_store::testing::{START, TestDatabase};
 
 use crate::fixture::{House, parsed, write};
@@ -29,6 +29,9 @@ fn order(house: &House, device: &Device) -> NewTunnel {
         fleet_id: house.fleet.id,
         device_id: device.id,
         port: 65_535,
+        host: None,
+        token_id: 7,
+        home: "home".to_owned(),
         allowed_ip: parsed(AllowedIp::parse("2001:db8::/32")),
         server_address: "host.example".to_owned(),
         server_port: 40_000,
@@ -72,6 +75,10 @@ async fn a_tunnel_is_as_it_was_ordered(db: TestDatabase) {
         device_id: device.id,
         device_uuid: device.uuid.clone(),
         port: 65_535,
+        host: String::new(),
+        account_id: house.fleet.account_id,
+        fleet_id: house.fleet.id,
+        moved: Moved::default(),
         allowed_ip: "2001:db8::/32".to_owned(),
         server_address: "host.example".to_owned(),
         server_port: 40_000,
