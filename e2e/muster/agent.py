@@ -52,8 +52,9 @@ class Agent:
         assert found, f"status --json names no device: {done.stdout}{done.stderr}"
         return found.group()
 
-    def start(self):
-        self.process = Process([binary("muster-agent"), "run", "--state", self.state], self.folder / "agent.log")
+    def start(self, *options):
+        command = [binary("muster-agent"), "run", "--state", self.state, *options]
+        self.process = Process(command, self.folder / "agent.log")
         return self
 
     def kill9(self):

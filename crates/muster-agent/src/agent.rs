@@ -18,6 +18,7 @@ use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
+use crate::remote::{Carriers, TunnelPolicy, allow_open_files};
 use crate::run::driver::{Message, Surroundings, drive};
 use crate::state::{StateDir, StateError};
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub runner: Vec<OsString>,
     /// The command, for `sh -c`, that reboots the device.
     pub reboot_command: String,
+    /// What tunnels may reach.
+    pub tunnels: TunnelPolicy,
     /// Does the cryptography of TLS.
     pub crypto: Arc<CryptoProvider>,
     /// Tells the moment.
@@ -65,6 +68,7 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<(), AgentError
     let enrolment = settings.state.enrolment()?;
     let _lock = settings.state.lock()?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
+    allow_open_files();
     let dialer = Dialer::new(enrolment.server, Arc::clone(&settings.crypto))?;
     loop {
         let life = Life::begin(settings, dialer.clone(), rng)?;
@@ -103,6 +107,7 @@ impl Life {
         let inbox = to_runs.clone();
         thread::spawn(move || ended.send(drive(surroundings, inbox, messages, to_link)));
         let keeper = Keeper {
+            carriers: Carriers::new(dialer.clone(), settings.tunnels, StdRng::from_seed(rng.random())),
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),

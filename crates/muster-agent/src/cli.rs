@@ -19,6 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::agent::{self, Settings};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
+use crate::remote::TunnelPolicy;
 use crate::server_url::ServerUrl;
 use crate::state::StateDir;
 use crate::status;
@@ -110,6 +111,9 @@ pub struct RunArgs {
         default_value = "systemctl reboot || reboot"
     )]
     pub reboot_command: String,
+    /// What port tunnels may reach: nothing, the device's own ports, or also other hosts that it reaches
+    #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_TUNNELS", default_value = "local")]
+    pub tunnels: TunnelPolicy,
     /// Least level of what is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "MUSTER_AGENT_LOG", default_value = "info")]
     pub log: tracing::Level,
@@ -182,7 +186,8 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
     if let Some(server) = args.server {
         state.move_server(server)?;
     }
-    let settings = Settings { state, runner: step_runner, reboot_command: args.reboot_command, crypto, clock };
+    let (reboot_command, tunnels) = (args.reboot_command, args.tunnels);
+    let settings = Settings { state, runner: step_runner, reboot_command, tunnels, crypto, clock };
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {

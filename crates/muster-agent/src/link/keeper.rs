@@ -15,6 +15,7 @@ use super::socket::{Ends, LinkError, Socket, dial};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::net::Dialer;
+use crate::remote::Carriers;
 use crate::run::driver::{Message, Report};
 
 /// Everything that makes connections.
@@ -35,6 +36,8 @@ pub struct Keeper<R> {
     pub to_runs: Sender<Message>,
     /// From it.
     pub reports: UnboundedReceiver<Report>,
+    /// Dials carriers of streams.
+    pub carriers: Carriers,
     /// Why the link is down, as it was last logged.
     pub logged: Option<String>,
 }
@@ -70,15 +73,18 @@ impl<R: Rng> Keeper<R> {
             Err(error) => return (error, Duration::ZERO),
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
-        let session = Session::new(self.device.clone(), Identity::from_secret_bytes(&self.secret), facts);
+        let identity = Identity::from_secret_bytes(&self.secret);
+        let session = Session::new(self.device.clone(), identity, facts, self.carriers.policy());
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,
             reports: &mut self.reports,
             inventory: &mut self.inventory,
             status: &mut self.status,
+            carriers: &mut self.carriers,
         };
         let error = socket.serve(&mut ends).await;
+        self.carriers.close_all();
         socket.close().await;
         if socket.welcomed_at.is_some() {
             // What goes wrong next is news again.

@@ -17,6 +17,7 @@ use super::session::{End, Input, Output, Session};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::net::{ConnectError, Dialer, Stream};
+use crate::remote::Carriers;
 use crate::run::driver::{Message as ToRuns, Report, Said};
 use crate::run::effect;
 
@@ -63,6 +64,8 @@ pub struct Ends<'a> {
     pub inventory: &'a mut Inventory,
     /// Told of the connection's ups and downs.
     pub status: &'a mut StatusFile,
+    /// Dials carriers of streams.
+    pub carriers: &'a mut Carriers,
 }
 
 /// An open WebSocket and its session.
@@ -163,6 +166,7 @@ impl Socket {
                 Output::Unreadable(run, problem) => tell_book(ends, effect::Input::Unreadable(run, problem)).await?,
                 Output::Aborted(run) => tell_book(ends, effect::Input::Aborted(run)).await?,
                 Output::Acked(run, seq) => tell_book(ends, effect::Input::Acked(run, seq)).await?,
+                Output::DialStreams(secrets) => ends.carriers.dial(secrets),
                 Output::Close(end) => return Err(end.into()),
             }
         }

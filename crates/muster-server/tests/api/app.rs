@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_core::access_key::TagPolicy;
 use muster_core::clock::Clock;
 use muster_core::names::{Text, UserName};
+use muster_core::tunnel::TunnelPorts;
 use muster_link::Identity;
 use muster_server::access::access_keys::{self, KeyOrder};
 use muster_server::access::bce_auth::Signer;
@@ -56,6 +57,7 @@ impl TestApp {
             login_attempts_per_minute: PLENTY,
             agent_api_calls_per_minute: PLENTY,
             log_file_calls_per_minute: PLENTY,
+            tunnel_ports: TunnelPorts::ANY,
             ..ServerConfig::new(data.path().to_owned(), None, ([127, 0, 0, 1], 0).into())
         };
         settings(&mut config);

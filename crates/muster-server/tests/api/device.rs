@@ -1,5 +1,7 @@
 //! A simulated device: it enrols, holds its link, and reports what its script says.
 
+use std::collections::VecDeque;
+
 use futures_util::{SinkExt, StreamExt};
 use muster_core::ids::DeviceUuid;
 use muster_core::names::{DeviceName, StepName};
@@ -115,6 +117,8 @@ pub(crate) fn enrolled(answer: &Answer) -> EnrollResponse {
 /// The device's end of a control link.
 pub(crate) struct Link {
     socket: WebSocketStream<TcpStream>,
+    /// With which the server has asked for carriers of streams, oldest first.
+    pub(crate) carrier_secrets: VecDeque<Secret>,
     pub(crate) nonce: Option<Nonce>,
     pub(crate) epoch: i64,
     pub(crate) heartbeat_ms: u64,
@@ -126,7 +130,7 @@ impl Link {
         let stream = TcpStream::connect(app.address()).await.unwrap();
         let url = format!("ws://{}{}", app.address(), muster_link::CONTROL_PATH);
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
-        let mut link = Self { socket, nonce: None, epoch: 0, heartbeat_ms: 0 };
+        let mut link = Self { socket, carrier_secrets: VecDeque::new(), nonce: None, epoch: 0, heartbeat_ms: 0 };
         match link.next().await {
             Some(ToDevice::Challenge { nonce, protocol: PROTOCOL_VERSION }) => link.nonce = Some(nonce),
             other => panic!("no challenge but {other:?}"),
@@ -156,15 +160,27 @@ impl Link {
         self.socket.send(Message::Text(text.into())).await.unwrap();
     }
 
-    /// The next message; `None` when the server has ended the link.
+    /// The next message; `None` when the server has ended the link. That carriers are
+    /// wanted is kept and not told: it may come between any two others.
     pub(crate) async fn next(&mut self) -> Option<ToDevice> {
         loop {
             match timeout(PATIENCE, self.socket.next()).await.expect("the server speaks") {
-                Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => match serde_json::from_str(&text).unwrap() {
+                    ToDevice::DialStreams { secrets } => self.carrier_secrets.extend(secrets),
+                    message => return Some(message),
+                },
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
             }
         }
+    }
+
+    /// A secret for a carrier that the server wants, or will.
+    pub(crate) async fn carrier_secret(&mut self) -> Secret {
+        while self.carrier_secrets.is_empty() {
+            self.fence().await;
+        }
+        self.carrier_secrets.pop_front().unwrap()
     }
 
     /// Waits until the server ends the link, which must say nothing before.

@@ -6,8 +6,13 @@ use std::time::Duration;
 use muster_core::ids::DeviceUuid;
 use muster_core::limits::{HANDSHAKE_TIMEOUT, HEARTBEATS_MISSED_MAX};
 use muster_core::target::RunEvent;
-use muster_link::{Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer};
+use muster_core::token::Secret;
+use muster_link::{
+    Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer, TunnelState,
+};
 use serde_json::Value;
+
+use crate::remote::TunnelPolicy;
 
 /// A server cannot make a device talk faster, or be silent for longer, than this.
 const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60 * 60));
@@ -72,6 +77,8 @@ pub enum Output {
     Aborted(RunId),
     /// The server has stored a run's reports up to a number.
     Acked(RunId, i64),
+    /// Dial a carrier of streams with each of these.
+    DialStreams(Vec<Secret>),
     /// End the connection.
     Close(End),
 }
@@ -110,14 +117,15 @@ pub struct Session {
     device: DeviceUuid,
     identity: Identity,
     facts: Facts,
+    tunnels: TunnelPolicy,
     state: State,
     heard_at: Duration,
 }
 
 impl Session {
     /// The session of a connection that has just been opened.
-    pub fn new(device: DeviceUuid, identity: Identity, facts: Facts) -> Self {
-        Self { device, identity, facts, state: State::Opened, heard_at: Duration::ZERO }
+    pub fn new(device: DeviceUuid, identity: Identity, facts: Facts, tunnels: TunnelPolicy) -> Self {
+        Self { device, identity, facts, tunnels, state: State::Opened, heard_at: Duration::ZERO }
     }
 
     /// When [`Input::Tick`] is due, unless something else happens before.
@@ -169,7 +177,7 @@ impl Session {
                     device_uuid: self.device.clone(),
                     protocol: PROTOCOL_VERSION,
                     facts: self.facts.clone(),
-                    capabilities: Vec::new(),
+                    capabilities: self.tunnels.capabilities(),
                 })]
             }
             (ToDevice::Welcome { epoch, heartbeat_ms }, State::Answered) => {
@@ -186,8 +194,20 @@ impl Session {
             (ToDevice::Run(instruction), State::Up { .. }) => vec![Output::Instructed(Box::new(instruction))],
             (ToDevice::Abort { run }, State::Up { .. }) => vec![Output::Aborted(run)],
             (ToDevice::Ack { run, seq }, State::Up { .. }) => vec![Output::Acked(run, seq)],
+            (ToDevice::OpenTunnel { tunnel, host, .. }, State::Up { .. }) => vec![Output::Send(self.tunnel(tunnel, &host))],
+            (ToDevice::DialStreams { secrets }, State::Up { .. }) if self.tunnels != TunnelPolicy::Off => {
+                vec![Output::DialStreams(secrets)]
+            }
             // Of a later version, or out of its place.
             _ => Vec::new(),
+        }
+    }
+
+    /// What the device says of a tunnel. It remembers none: each connection asks again.
+    fn tunnel(&self, tunnel: String, host: &str) -> ToServer {
+        match self.tunnels.check(host) {
+            Ok(()) => ToServer::Tunnel { tunnel, state: TunnelState::Opened, reason: String::new() },
+            Err(reason) => ToServer::Tunnel { tunnel, state: TunnelState::Failed, reason: reason.to_owned() },
         }
     }
 
