@@ -1,5 +1,6 @@
 """Both ends of a tunnel: a target beside the agent, and callers of the server's port."""
 
+import contextlib
 import os
 import socket
 import struct
@@ -66,7 +67,14 @@ def reset(connection):
 
 def exchange(connection, data):
     """Sends `data` and ends; what came back until the other side ended."""
-    sender = threading.Thread(target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR)))
+
+    def send():
+        # That it is cut is seen by whoever reads.
+        with contextlib.suppress(OSError):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send)
     sender.start()
     back = read_all(connection)
     sender.join()
@@ -99,3 +107,14 @@ def is_turned_away(port, source="127.0.0.1"):
             return is_cut(connection)
     except ConnectionResetError:
         return True
+
+
+def listens(port):
+    """Whether anybody takes connections at that port of the server."""
+    try:
+        connect(port).close()
+    except ConnectionRefusedError:
+        return False
+    except ConnectionResetError:
+        return True
+    return True
