@@ -58,6 +58,7 @@ impl TestApp {
             agent_api_calls_per_minute: PLENTY,
             log_file_calls_per_minute: PLENTY,
             tunnel_ports: TunnelPorts::ANY,
+            tunnel_connections_max: 8,
             ..ServerConfig::new(data.path().to_owned(), None, ([127, 0, 0, 1], 0).into())
         };
         settings(&mut config);

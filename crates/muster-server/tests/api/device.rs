@@ -164,23 +164,33 @@ impl Link {
     /// wanted is kept and not told: it may come between any two others.
     pub(crate) async fn next(&mut self) -> Option<ToDevice> {
         loop {
+            match self.heard().await {
+                Some(ToDevice::DialStreams { secrets }) => self.carrier_secrets.extend(secrets),
+                other => return other,
+            }
+        }
+    }
+
+    async fn heard(&mut self) -> Option<ToDevice> {
+        loop {
             match timeout(PATIENCE, self.socket.next()).await.expect("the server speaks") {
-                Some(Ok(Message::Text(text))) => match serde_json::from_str(&text).unwrap() {
-                    ToDevice::DialStreams { secrets } => self.carrier_secrets.extend(secrets),
-                    message => return Some(message),
-                },
+                Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
             }
         }
     }
 
-    /// A secret for a carrier that the server wants, or will.
+    /// A secret for a carrier that the server wants; whatever else it says before is lost.
     pub(crate) async fn carrier_secret(&mut self) -> Secret {
-        while self.carrier_secrets.is_empty() {
-            self.fence().await;
+        loop {
+            if let Some(secret) = self.carrier_secrets.pop_front() {
+                return secret;
+            }
+            if let ToDevice::DialStreams { secrets } = self.heard().await.expect("the link is up") {
+                self.carrier_secrets.extend(secrets);
+            }
         }
-        self.carrier_secrets.pop_front().unwrap()
     }
 
     /// Waits until the server ends the link, which must say nothing before.
