@@ -52,9 +52,11 @@ class Agent:
         assert found, f"status --json names no device: {done.stdout}{done.stderr}"
         return found.group()
 
+    def run_command(self):
+        return [binary("muster-agent"), "run", "--state", self.state]
+
     def start(self, *options):
-        command = [binary("muster-agent"), "run", "--state", self.state, *options]
-        self.process = Process(command, self.folder / "agent.log")
+        self.process = Process([*self.run_command(), *options], self.folder / "agent.log")
         return self
 
     def kill9(self):

@@ -18,6 +18,12 @@ def flow(name, steps, inputs=()):
     return "\n".join(lines) + "\n"
 
 
+def document(steps):
+    """A flow of steps as the flow language has them, named in their order. JSON is YAML."""
+    named = [{"name": f"step {number}", **step} for number, step in enumerate(steps, 1)]
+    return json.dumps({"flows": {"update": {"steps": named}}})
+
+
 class GatedFlow:
     """Three steps that each add to one file; the middle one waits until the test opens its gate.
 

@@ -1,10 +1,12 @@
 """A PostgreSQL of the tests' own."""
 
 import itertools
+import signal
 import subprocess
 
 from .binaries import E2E_DIR
 from .process import STOP_SECONDS, run
+from .waiting import eventually
 
 SCRIPT = E2E_DIR / "private-postgres"
 
@@ -35,6 +37,19 @@ class PrivatePostgres:
         if done.returncode != 0:
             raise RuntimeError(f"psql: {done.stderr}")
         return done.stdout
+
+    def restart(self):
+        """Ends it as a crash would, and starts it again, on the same port and data."""
+        begun = self._begun()
+        self.child.send_signal(signal.SIGUSR1)
+        eventually(lambda: self._begun() not in (None, begun), what="a PostgreSQL that has started again")
+
+    def _begun(self):
+        """When its present process began; `None` while it does not answer."""
+        try:
+            return self.sql("postgres", "select pg_postmaster_start_time()")
+        except RuntimeError:
+            return None
 
     def stop(self):
         self.child.stdin.close()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .binaries import binary
-from .process import Process, run
+from .process import Process, clean_environment, run
 
 # High enough never to disturb; the tests of the limit itself give their own.
 NO_LIMIT = 1_000_000
@@ -34,34 +34,37 @@ class Server:
         self.database_url = database_url
         self.process = None
         self.port = 0
+        self.scheme = "http"
         self.options = []
+        # What its process finds in its environment besides.
+        self.environment = {}
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def storage(self):
         """The options that say where the data are, the same for every command."""
         options = ["--data", self.data]
         return options + ["--database-url", self.database_url] if self.database_url else options
 
-    def start(self, v1_device_calls=NO_LIMIT, v1_account_calls=NO_LIMIT):
+    def start(self, v1_device_calls=NO_LIMIT, v1_account_calls=NO_LIMIT, options=()):
         self.options = [
             "--address-calls-per-minute", NO_LIMIT, "--access-token-calls-per-minute", NO_LIMIT,
             "--access-key-calls-per-minute", NO_LIMIT,
             "--login-attempts-per-minute", NO_LIMIT, "--agent-api-calls-per-minute", NO_LIMIT, "--log-file-calls-per-minute", NO_LIMIT,
             "--v1-device-calls-per-minute", v1_device_calls,
             "--v1-account-calls-per-minute", v1_account_calls,
-            "--tunnel-ports", 0,
+            "--tunnel-ports", 0, *options,
         ]  # fmt: skip
         return self._launch()
 
     def _launch(self):
         listen = f"127.0.0.1:{self.port}"
         command = [binary("muster"), "serve", *self.storage(), "--listen", listen, *self.options]
-        self.process = Process(command, self.folder / "server.log")
-        found = self.process.wait_for_line(r"listening on http://127\.0\.0\.1:(\d+)")
-        self.port = int(found.group(1))
+        self.process = Process(command, self.folder / "server.log", clean_environment(**self.environment))
+        found = self.process.wait_for_line(r"listening on (https?)://127\.0\.0\.1:(\d+)")
+        self.scheme, self.port = found.group(1), int(found.group(2))
         return self
 
     def admin(self, *words):

@@ -2,14 +2,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use muster_core::clock::Clock;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rustls::crypto::CryptoProvider;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -20,7 +18,8 @@ use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
 use crate::remote::{Carriers, TunnelPolicy, allow_open_files};
 use crate::run::driver::{Message, Surroundings, drive};
-use crate::state::{StateDir, StateError};
+use crate::state::{Enrolment, StateDir, StateError};
+use crate::trust::Trust;
 
 /// What a link may send ahead of the disk.
 const INBOX_MESSAGES_MAX: usize = 64;
@@ -53,8 +52,8 @@ pub struct Settings {
     pub reboot_command: String,
     /// What tunnels may reach.
     pub tunnels: TunnelPolicy,
-    /// Does the cryptography of TLS.
-    pub crypto: Arc<CryptoProvider>,
+    /// By what servers are recognised, the device's own aside.
+    pub trust: Trust,
     /// Tells the moment.
     pub clock: Clock,
 }
@@ -69,7 +68,8 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<(), AgentError
     let _lock = settings.state.lock()?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
     allow_open_files();
-    let dialer = Dialer::new(enrolment.server, Arc::clone(&settings.crypto))?;
+    let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
+    let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
         let life = Life::begin(settings, dialer.clone(), rng)?;
         let Some(error) = life.live(&mut stop).await else { break };
@@ -82,6 +82,17 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<(), AgentError
     }
     tracing::info!("agent ends");
     Ok(())
+}
+
+/// The command of a step runner. What it fetches of the device's own server, it fetches of
+/// the one that was enrolled with.
+fn runner(settings: &Settings, enrolment: &Enrolment) -> Vec<OsString> {
+    let mut runner = settings.runner.clone();
+    if let Some(pin) = enrolment.server_pin {
+        runner.extend(["--server".into(), enrolment.server.to_string().into()]);
+        runner.extend(["--server-pin".into(), pin.to_string().into()]);
+    }
+    runner
 }
 
 /// The agent from reading the disk to its end, or until the disk fails.
@@ -99,7 +110,7 @@ impl Life {
         let (ended, runs_ended) = oneshot::channel();
         let surroundings = Surroundings {
             runs: state.runs(),
-            runner: settings.runner.clone(),
+            runner: runner(settings, &state.enrolment()?),
             reboot_command: settings.reboot_command.clone(),
             veto_hook: state.veto_hook(),
             clock: settings.clock.clone(),

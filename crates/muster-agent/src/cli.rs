@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use muster_core::clock::Clock;
 use muster_core::names::{DeviceName, GroupName};
 use muster_core::token::Secret;
+use muster_link::ServerPin;
 use rand::rngs::StdRng;
 use rustls::crypto::CryptoProvider;
 use tokio::runtime::{Builder, Runtime};
@@ -24,6 +25,7 @@ use crate::server_url::ServerUrl;
 use crate::state::StateDir;
 use crate::status;
 use crate::step::runner;
+use crate::trust::Trust;
 
 /// A name server that hangs must not keep the program from ending.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -83,6 +85,9 @@ pub struct EnrollArgs {
     /// Address of the server, with its scheme: https, or http for a trial
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
     pub server: ServerUrl,
+    /// Key of the server, as it prints it at its start, in place of certificate authorities
+    #[arg(long, value_name = "sha256//BASE64", env = "MUSTER_AGENT_SERVER_PIN")]
+    pub server_pin: Option<ServerPin>,
     /// The fleet's pairing token
     #[arg(long, value_name = "TOKEN", env = "MUSTER_AGENT_PAIRING_TOKEN", hide_env_values = true, value_parser = secret)]
     pub pairing_token: Secret,
@@ -100,6 +105,9 @@ pub struct RunArgs {
     /// Address of the server from now on, when it has moved
     #[arg(long, value_name = "URL", env = "MUSTER_AGENT_SERVER")]
     pub server: Option<ServerUrl>,
+    /// Key of the server from now on, where --server names one that no authority vouches for
+    #[arg(long, value_name = "sha256//BASE64", env = "MUSTER_AGENT_SERVER_PIN", requires = "server")]
+    pub server_pin: Option<ServerPin>,
     /// End when standard input is closed: for a program that starts an agent of its own
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
@@ -133,6 +141,12 @@ pub struct StepRunnerArgs {
     /// Directory of the step
     #[arg(long)]
     pub dir: PathBuf,
+    /// The device's server, where it is recognised by a pin
+    #[arg(long, requires = "server_pin")]
+    pub server: Option<ServerUrl>,
+    /// That pin
+    #[arg(long, requires = "server")]
+    pub server_pin: Option<ServerPin>,
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
@@ -159,7 +173,11 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
         Some(Command::Run(args)) => run(state, args, env)?,
         Some(Command::Status(args)) => print!("{}", status::show(&state, args.json)?),
         Some(Command::StepRunner(args)) => {
-            runner::run(&args.dir, &env.clock, &env.crypto)
+            let mut trust = Trust::of_machine(env.crypto);
+            if let Some(server) = &args.server {
+                trust = trust.pinning(server, args.server_pin);
+            }
+            runner::run(&args.dir, &env.clock, &trust)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
         None => bail!("no command; see --help"),
@@ -168,8 +186,10 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
 }
 
 fn enroll(state: &StateDir, args: EnrollArgs, env: &mut AgentEnv) -> anyhow::Result<()> {
-    let dialer = Dialer::new(args.server, Arc::clone(&env.crypto))?;
-    let wishes = Wishes { pairing_token: args.pairing_token, name: args.name, group: args.group };
+    let trust = Trust::of_machine(Arc::clone(&env.crypto)).pinning(&args.server, args.server_pin);
+    let dialer = Dialer::new(args.server, &trust)?;
+    let wishes =
+        Wishes { pairing_token: args.pairing_token, name: args.name, group: args.group, server_pin: args.server_pin };
     let runtime = runtime()?;
     let enrolled = runtime.block_on(enrol(state, &dialer, wishes, &mut env.rng));
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
@@ -184,10 +204,16 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
     let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
     let AgentEnv { step_runner, crypto, clock, mut rng } = env;
     if let Some(server) = args.server {
-        state.move_server(server)?;
+        state.move_server(server, args.server_pin)?;
     }
-    let (reboot_command, tunnels) = (args.reboot_command, args.tunnels);
-    let settings = Settings { state, runner: step_runner, reboot_command, tunnels, crypto, clock };
+    let settings = Settings {
+        state,
+        runner: step_runner,
+        reboot_command: args.reboot_command,
+        tunnels: args.tunnels,
+        trust: Trust::of_machine(crypto),
+        clock,
+    };
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {

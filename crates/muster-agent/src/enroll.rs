@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::names::{DeviceName, GroupName};
 use muster_core::token::Secret;
-use muster_link::{ENROLL_PATH, EnrollRequest, EnrollResponse};
+use muster_link::{ENROLL_PATH, EnrollRequest, EnrollResponse, ServerPin};
 use rand::CryptoRng;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -62,6 +62,8 @@ pub struct Wishes {
     pub name: Option<DeviceName>,
     /// The group; the server's default when it is absent.
     pub group: Option<GroupName>,
+    /// The key that the server must have, where a person named one.
+    pub server_pin: Option<ServerPin>,
 }
 
 /// Enrols the device and writes the state directory.
@@ -77,10 +79,12 @@ pub async fn enrol(
         return Err(EnrolError::Already { found: Box::new(found), path: state.path().display().to_string() });
     }
     let identity = state.identity_or_new(rng)?;
+    let server_pin = wishes.server_pin;
     let answer = timeout(ENROL_TIMEOUT, ask(state, dialer, wishes, &identity)).await;
     let response = read(&answer.map_err(|_| EnrolError::TimedOut)??)?;
     let enrolment = Enrolment {
         server: dialer.server().clone(),
+        server_pin,
         device_uuid: response.device_uuid,
         name: response.name,
         group: response.group,
@@ -97,7 +101,7 @@ async fn ask(
 ) -> Result<Answer, EnrolError> {
     let stream = dialer.connect().await?;
     let facts = Inventory::new(state.path().to_owned()).facts(stream.local_ip());
-    let Wishes { pairing_token, name, group } = wishes;
+    let Wishes { pairing_token, name, group, server_pin: _ } = wishes;
     let request = EnrollRequest { name, group, ..EnrollRequest::new(identity, pairing_token, facts) };
     let server = dialer.server();
     Ok(http::post(stream, &server.authority(), &server.path_of(ENROLL_PATH), &request).await?)

@@ -30,4 +30,5 @@ pub mod server_url;
 pub mod state;
 mod status;
 pub mod step;
+pub mod trust;
 mod veto;

@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::crypto::CryptoProvider;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::server_url::ServerUrl;
+use crate::trust::Trust;
 
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +51,9 @@ pub enum Stream {
 }
 
 impl Dialer {
-    /// Dials `server`; for `https`, by the machine's certificate authorities.
-    pub fn new(server: ServerUrl, crypto: Arc<CryptoProvider>) -> Result<Self, ConnectError> {
-        let tls = if server.is_tls() { Some(Arc::new(client_config(crypto)?)) } else { None };
+    /// Dials `server`; for `https`, one that `trust` recognises.
+    pub fn new(server: ServerUrl, trust: &Trust) -> Result<Self, ConnectError> {
+        let tls = if server.is_tls() { Some(Arc::new(trust.config(&server)?)) } else { None };
         Ok(Self { server, tls })
     }
 
@@ -74,23 +74,6 @@ impl Dialer {
         let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(unreachable)?;
         Ok(Stream::Tls(Box::new(stream)))
     }
-}
-
-fn client_config(crypto: Arc<CryptoProvider>) -> Result<ClientConfig, ConnectError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let problems: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(ConnectError::NoRoots(problems.join("; ")));
-    }
-    let config = ClientConfig::builder_with_provider(crypto)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConnectError::Tls(error.to_string()))?;
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    // Or a server might choose HTTP/2, in which a WebSocket begins differently.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 impl Stream {

@@ -10,8 +10,8 @@ use base64::prelude::BASE64_STANDARD;
 use muster_core::ids::DeviceUuid;
 use muster_core::names::{DeviceName, GroupName};
 use muster_core::token::Secret;
-use muster_link::Identity;
 use muster_link::handshake::SECRET_KEY_BYTES;
+use muster_link::{Identity, ServerPin};
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,9 @@ pub enum StateError {
 pub struct Enrolment {
     /// The server.
     pub server: ServerUrl,
+    /// The key that the server must have, where it is not recognised by an authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_pin: Option<ServerPin>,
     /// The device, as every API names it.
     pub device_uuid: DeviceUuid,
     /// The name that it was given.
@@ -133,14 +136,16 @@ impl StateDir {
         write_json(&path, enrolment).map_err(at(&path))
     }
 
-    /// Writes down that the server has another address.
-    pub fn move_server(&self, server: ServerUrl) -> Result<(), StateError> {
+    /// Writes down that the server has another address, and perhaps another key: without
+    /// one, that which it had counts.
+    pub fn move_server(&self, server: ServerUrl, pin: Option<ServerPin>) -> Result<(), StateError> {
         let enrolment = self.enrolment()?;
-        if enrolment.server == server {
+        let moved = Enrolment { server, server_pin: pin.or(enrolment.server_pin), ..enrolment.clone() };
+        if moved == enrolment {
             return Ok(());
         }
         let path = self.enrolment_file();
-        write_json(&path, &Enrolment { server, ..enrolment }).map_err(at(&path))
+        write_json(&path, &moved).map_err(at(&path))
     }
 
     /// The device token of API v1.
@@ -224,6 +229,7 @@ mod tests {
         assert!(matches!(state.enrolment(), Err(StateError::NotEnrolled(_))));
         let enrolment = Enrolment {
             server: ServerUrl::parse("https://a.example").unwrap(),
+            server_pin: None,
             device_uuid: "d-1a2b-3c4d".parse().unwrap(),
             name: DeviceName::parse("n").unwrap(),
             group: GroupName::parse("g").unwrap(),
@@ -232,8 +238,10 @@ mod tests {
         assert_eq!(state.enrolment().unwrap(), enrolment);
         assert_eq!(state.device_token().unwrap().expose(), "md_x");
         let server: ServerUrl = "https://elsewhere.example".parse().unwrap();
-        state.move_server(server.clone()).unwrap();
-        assert_eq!(state.enrolment().unwrap(), Enrolment { server, ..enrolment });
+        let pin = Some(ServerPin::of(b"key"));
+        state.move_server(server.clone(), pin).unwrap();
+        state.move_server(server.clone(), None).unwrap();
+        assert_eq!(state.enrolment().unwrap(), Enrolment { server, server_pin: pin, ..enrolment });
     }
 
     #[test]

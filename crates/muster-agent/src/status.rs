@@ -43,7 +43,7 @@ pub(crate) fn show(state: &StateDir, is_json: bool) -> Result<String, StateError
 }
 
 fn text(shown: &Shown, link: &LinkStatus) -> String {
-    let Enrolment { server, device_uuid, name, group } = &shown.enrolment;
+    let Enrolment { server, device_uuid, name, group, .. } = &shown.enrolment;
     let agent = if shown.is_running { "running" } else { "not running" };
     let up = if shown.is_connected { "up" } else { "down" };
     let mut lines = vec![

@@ -305,8 +305,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_stands_while_everything_holds() {
-        let good =
-            Standing { is_token_good: true, is_permitted: true, is_in_fleet: true, is_target_allowed: true };
+        let good = Standing { is_token_good: true, is_permitted: true, is_in_fleet: true, is_target_allowed: true };
         assert_eq!(good.verdict(), None);
         let code = |standing: Standing| standing.verdict().map(|(code, _)| code);
         assert_eq!(code(Standing { is_token_good: false, ..good }), Some("credential_ended"));

@@ -18,6 +18,7 @@
 pub mod enroll;
 pub mod handshake;
 pub mod messages;
+pub mod pin;
 pub mod stream;
 
 pub use enroll::{EnrollRequest, EnrollResponse};
@@ -25,6 +26,7 @@ pub use handshake::{Identity, Nonce, PublicKey};
 pub use messages::{
     Artifact, Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability,
 };
+pub use pin::ServerPin;
 
 /// Version of the protocol that this build speaks.
 pub const PROTOCOL_VERSION: u32 = 4;

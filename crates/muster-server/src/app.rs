@@ -95,7 +95,14 @@ impl App {
     /// How devices reach the server, where no request says it: as the operator says, else
     /// by the address that it listens on.
     pub fn base_url(&self) -> String {
-        self.config.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address))
+        self.base_url_at(&self.address.to_string())
+    }
+
+    /// How clients reach the server that reached it at `host`, as far as it sees: as the
+    /// operator says, else there.
+    pub fn base_url_at(&self, host: &str) -> String {
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        self.config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{host}"))
     }
 
     /// Makes something random.

@@ -15,6 +15,8 @@ use muster_core::tunnel::TunnelPorts;
 use muster_link::stream::Limits;
 use muster_store::Location;
 
+use crate::tls::TlsSource;
+
 /// Settings of one server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -71,6 +73,8 @@ pub struct ServerConfig {
     pub artifact_bytes_max: u64,
     /// How clients reach the server, without a slash at the end; else as each request says.
     pub public_url: Option<String>,
+    /// The certificate that is shown; without one the server speaks in the clear.
+    pub tls: Option<TlsSource>,
 }
 
 /// Calls a minute that each address may make: a hundred a second, for a whole site behind one address.
@@ -109,6 +113,7 @@ impl ServerConfig {
             artifact_folder: data.join(ARTIFACT_FOLDER),
             artifact_bytes_max: ARTIFACT_BYTES_MAX,
             public_url: None,
+            tls: None,
             data,
             address_calls_per_minute: ADDRESS_CALLS_PER_MINUTE,
             access_token_calls_per_minute: ACCESS_TOKEN_CALLS_PER_MINUTE,

@@ -28,6 +28,7 @@ pub mod router;
 pub mod server;
 pub mod tag_service;
 pub mod telemetry;
+pub mod tls;
 pub mod v1;
 pub mod v2;
 

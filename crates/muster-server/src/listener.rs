@@ -15,24 +15,40 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// How long the head of a request may take to arrive; also how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the two sides may take to agree on their keys.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves connections until `stop`, then lets the requests that are under way end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let graceful = GracefulShutdown::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => serve_one(&builder, &graceful, stream, peer, router.clone()),
+            Ok((stream, peer)) => {
+                // Answers are written whole; waiting for more would only delay them.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, %peer, "no TCP_NODELAY");
+                }
+                let connection = Connection { builder: builder.clone(), peer, router: router.clone() };
+                let watcher = graceful.watcher();
+                match tls.clone() {
+                    None => drop(tokio::spawn(connection.serve(stream, watcher))),
+                    Some(tls) => drop(tokio::spawn(connection.serve_tls(tls, stream, watcher, stop.clone()))),
+                }
+            }
             Err(error) => rest_after(&error).await,
         }
     }
@@ -40,25 +56,32 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     graceful.shutdown().await;
 }
 
-fn serve_one(
-    builder: &Builder<TokioExecutor>,
-    graceful: &GracefulShutdown,
-    stream: TcpStream,
+/// One connection that was accepted.
+struct Connection {
+    builder: Builder<TokioExecutor>,
     peer: SocketAddr,
     router: Router,
-) {
-    // Answers are written whole; waiting for more would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "no TCP_NODELAY");
+}
+
+impl Connection {
+    async fn serve_tls(self, tls: TlsAcceptor, stream: TcpStream, watcher: Watcher, stop: CancellationToken) {
+        let shaken = stop.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, tls.accept(stream))).await;
+        match shaken {
+            Some(Ok(Ok(stream))) => self.serve(stream, watcher).await,
+            Some(Ok(Err(error))) => tracing::debug!(%error, peer = %self.peer, "no TLS"),
+            Some(Err(_)) => tracing::debug!(peer = %self.peer, "TLS took too long"),
+            None => {}
+        }
     }
-    let service = service_fn(move |request| answer(router.clone(), request, peer));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+        let Self { builder, peer, router } = self;
+        let service = service_fn(move |request| answer(router.clone(), request, peer));
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, %peer, "a connection ended badly");
         }
-    });
+    }
 }
 
 async fn answer(router: Router, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, Infallible> {

@@ -2,16 +2,18 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_core::clock::Clock;
+use muster_link::ServerPin;
 use muster_store::Store;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +37,7 @@ use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
 use crate::telemetry::device_files;
 use crate::telemetry::file_store::FileStore;
+use crate::tls::Certificates;
 
 /// How long requests may take to end once the server is told to.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +45,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A running server. Dropping it leaves its tasks running: see [`Server::stop`].
 pub struct Server {
     address: SocketAddr,
+    pin: Option<ServerPin>,
     app: App,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -55,7 +59,7 @@ impl Server {
     ///
     /// Errors when the data folder cannot be written or belongs to a running
     /// server, when the database cannot be reached or holds secrets sealed with another
-    /// key, and when the address is taken.
+    /// key, when the certificate cannot be used, and when the address is taken.
     pub async fn start(config: ServerConfig, clock: Clock, mut rng: StdRng) -> Result<Self> {
         let lock = lock_data(&config)?;
         let store_rng: StdRng = rand::SeedableRng::from_rng(&mut rng);
@@ -63,6 +67,9 @@ impl Server {
         let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
         let files = FileStore::open(&config.data).context("cannot write the folder of device files")?;
         let objects = Objects::in_folder(&config.artifact_folder).context("cannot write the folder of artifacts")?;
+        let certificates = config.tls.clone().map(Certificates::open).transpose()?;
+        let tls = certificates.as_ref().map(|shown| anyhow::Ok(TlsAcceptor::from(Arc::new(shown.config()?))));
+        let tls = tls.transpose()?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
@@ -104,13 +111,29 @@ impl Server {
         tasks.spawn(stop.clone().run_until_cancelled_owned(collection::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(keeper::run(app.clone())));
-        let http = tokio::spawn(listener::serve(listener, crate::router::router(app.clone()), stop.clone()));
-        Ok(Self { address, app, stop, tasks, http, _lock: lock })
+        let pin = certificates.as_ref().map(|shown| shown.pin());
+        if let Some(certificates) = certificates {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(certificates.keep_fresh()));
+        }
+        let router = crate::router::router(app.clone());
+        let http = tokio::spawn(listener::serve(listener, tls, router, stop.clone()));
+        Ok(Self { address, pin, app, stop, tasks, http, _lock: lock })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens, as an address for clients.
+    pub fn url(&self) -> String {
+        let scheme = if self.pin.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The pin of its key, where it speaks TLS.
+    pub fn pin(&self) -> Option<ServerPin> {
+        self.pin
     }
 
     /// Its parts, for a program that has more to do with them than to serve.

@@ -240,7 +240,9 @@ fn permitting_roles() -> Expr {
             Expr::col((role_permissions::Entity, P::RoleId)).equals((user_roles::Entity, U::RoleId)),
         )
         .and_where(Expr::col((user_roles::Entity, U::UserId)).equals((tokens::Entity, tokens::Column::UserId)))
-        .and_where(Expr::col((user_roles::Entity, U::FleetId)).equals((port_tunnels::Entity, port_tunnels::Column::FleetId)))
+        .and_where(
+            Expr::col((user_roles::Entity, U::FleetId)).equals((port_tunnels::Entity, port_tunnels::Column::FleetId)),
+        )
         .and_where(Expr::col((role_permissions::Entity, P::Permission)).eq(Permission::RemoteAccess.as_str()))
         .take();
     subquery(roles)

@@ -14,6 +14,7 @@ mod client;
 mod quickstart;
 mod serve;
 mod settings;
+mod tls_args;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,7 +22,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use muster_agent::cli::{AgentEnv, Cli as AgentCli};
+use muster_agent::server_url::ServerUrl;
+use muster_agent::trust::Trust;
 use muster_core::clock::Clock;
+use muster_link::ServerPin;
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
 
 /// Runs a company's own fleet of Linux devices
 #[derive(Parser)]
@@ -73,10 +79,20 @@ fn agent_env() -> anyhow::Result<AgentEnv> {
     let own_path = std::env::current_exe().context("cannot find this program")?;
     Ok(AgentEnv {
         step_runner: vec![own_path.into(), "agent".into(), "step-runner".into()],
-        crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        crypto: crypto(),
         clock: Clock::system(),
         rng: muster_store::secure_rng(),
     })
+}
+
+/// The settings of TLS for connections to `url`, whose server has the key of `pin`, if one is given.
+fn tls_config(url: &str, pin: Option<ServerPin>) -> anyhow::Result<ClientConfig> {
+    let server = ServerUrl::parse(url).map_err(anyhow::Error::msg)?;
+    Ok(Trust::of_machine(crypto()).pinning(&server, pin).config(&server)?)
+}
+
+fn crypto() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// Logs to standard error: one line for an event.

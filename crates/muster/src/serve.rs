@@ -27,6 +27,8 @@ use muster_server::{Server, ServerConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::tls_args::TlsArgs;
+
 /// Options of `muster serve`. Each is also a key of the settings file.
 #[derive(Args)]
 pub(crate) struct ServeArgs {
@@ -35,6 +37,8 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 for any free one
     #[arg(long, value_name = "ADDR", env = "MUSTER_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// Calls a minute that each device token may make on the Agent API
     #[arg(long, value_name = "N", env = "MUSTER_AGENT_API_CALLS_PER_MINUTE", default_value_t = AGENT_API_CALLS_PER_MINUTE)]
     pub(crate) agent_api_calls_per_minute: NonZeroU32,
@@ -187,6 +191,7 @@ impl ServeArgs {
             artifact_folder: self.artifact_folder.clone().unwrap_or(defaults.artifact_folder),
             artifact_bytes_max: self.artifact_bytes_max,
             public_url: self.public_url.clone(),
+            tls: self.tls.source(&database.data, self.listen, self.public_url.as_deref()),
             ..defaults
         }
     }
@@ -198,7 +203,10 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     allow_open_files();
     crate::runtime()?.block_on(async {
         let server = Server::start(args.server_config(), Clock::system(), muster_store::secure_rng()).await?;
-        println!("listening on http://{}", server.address());
+        println!("listening on {}", server.url());
+        if let Some(pin) = server.pin() {
+            println!("server pin {pin}");
+        }
         std::io::stdout().flush().context("standard output")?;
         end_signal().await?;
         server.stop().await?;

@@ -3,14 +3,12 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use muster_core::clock::Clock;
 use muster_core::limits::STEP_TIMEOUT_DEFAULT;
 use muster_link::Artifact;
-use rustls::crypto::CryptoProvider;
 use tokio::time::Instant;
 
 use super::dir::StepDir;
@@ -19,6 +17,10 @@ use super::output::HeadTail;
 use super::saved::Saved;
 use super::supervise::{Bounded, Event, supervise};
 use super::{StepEnd, StepSpec, Task};
+use crate::trust::Trust;
+
+/// How often a wait looks whether its step was asked to stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
 
 /// Why a step's work ends early.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -62,7 +64,7 @@ pub(super) struct Context {
     pub(super) dir: StepDir,
     pub(super) saved: Saved,
     pub(super) clock: Clock,
-    pub(super) crypto: Arc<CryptoProvider>,
+    pub(super) trust: Trust,
     supervisor: Supervisor,
     began: Instant,
     /// Set while the work is undone: nothing may stop that.
@@ -72,17 +74,11 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(
-        spec: StepSpec,
-        dir: StepDir,
-        clock: Clock,
-        crypto: Arc<CryptoProvider>,
-        supervisor: Supervisor,
-    ) -> Self {
+    pub(super) fn new(spec: StepSpec, dir: StepDir, clock: Clock, trust: Trust, supervisor: Supervisor) -> Self {
         let saved = Saved::new(dir.saved(spec.index));
         let (stdout, stderr) = Default::default();
         let is_undoing = RefCell::new(matches!(spec.task, Task::Restore(_)));
-        Self { spec, dir, saved, clock, crypto, supervisor, began: Instant::now(), is_undoing, stdout, stderr }
+        Self { spec, dir, saved, clock, trust, supervisor, began: Instant::now(), is_undoing, stdout, stderr }
     }
 
     /// What the step needs of a registry.
@@ -144,6 +140,16 @@ impl Context {
             return Err(Failure::ended(StepEnd::TimedOut, format!("ended after its time limit of {limit} s")));
         }
         Ok(())
+    }
+
+    /// Waits. Fails as soon as [`Context::check_time`] does.
+    pub(super) fn wait(&self, pause: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            self.check_time()?;
+            std::thread::sleep(STOP_POLL);
+        }
+        self.check_time()
     }
 
     /// Runs a command to its end and keeps its output. Fails unless it exits with 0.

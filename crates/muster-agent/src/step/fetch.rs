@@ -5,7 +5,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -237,7 +236,7 @@ async fn request_once(
         request = request.header("range", format!("bytes={offset}-"));
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| Failure::because(error.to_string()))?;
-    let dialer = Dialer::new(server, Arc::clone(&cx.crypto)).map_err(|error| Failure::because(error.to_string()))?;
+    let dialer = Dialer::new(server, &cx.trust).map_err(|error| Failure::because(error.to_string()))?;
     let again = |error: &dyn std::error::Error| Problem::Again(error.to_string());
     let stream = dialer.connect().await.map_err(|error| again(&error))?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;

@@ -140,6 +140,7 @@ mod tests {
     use crate::step::StepSpec;
     use crate::step::context::Supervisor;
     use crate::step::dir::StepDir;
+    use crate::trust::Trust;
 
     fn context(run: &Path, index: u32, task: Task) -> Context {
         let dir = StepDir::new(run.join(format!("step-{index}")));
@@ -147,8 +148,8 @@ mod tests {
         let name = StepName::parse("step").unwrap();
         let spec = StepSpec { index, name, task, env: BTreeMap::new(), timeout_ms: 60_000 };
         let (tx, events) = mpsc::channel();
-        let crypto = Arc::new(rustls::crypto::ring::default_provider());
-        Context::new(spec, dir, Clock::system(), crypto, Supervisor { tx, events })
+        let trust = Trust::of_machine(Arc::new(rustls::crypto::ring::default_provider()));
+        Context::new(spec, dir, Clock::system(), trust, Supervisor { tx, events })
     }
 
     /// The names in a folder, and what each file holds.

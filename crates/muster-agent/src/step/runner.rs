@@ -6,33 +6,32 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
 use muster_core::clock::Clock;
 use nix::sys::signal::{SigSet, Signal};
-use rustls::crypto::CryptoProvider;
 
 use super::StepOutcome;
 use super::context::{Context, Supervisor};
 use super::dir::StepDir;
 use super::perform::perform;
 use super::supervise::Event;
+use crate::trust::Trust;
 
 /// How often, and how many times, a full disk is asked again to take the result.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const SAVES_MAX: u32 = 24;
 
 /// Runs the step that `dir` describes and leaves its result there.
-pub fn run(dir: &Path, clock: &Clock, crypto: &Arc<CryptoProvider>) -> io::Result<()> {
+pub fn run(dir: &Path, clock: &Clock, trust: &Trust) -> io::Result<()> {
     let dir = StepDir::new(dir);
     check_lock(&dir)?;
     let spec = dir.spec()?;
     let (tx, events) = mpsc::channel();
     forward_signals(tx.clone())?;
-    let context = Context::new(spec, dir.clone(), clock.clone(), Arc::clone(crypto), Supervisor { tx, events });
+    let context = Context::new(spec, dir.clone(), clock.clone(), trust.clone(), Supervisor { tx, events });
     save(&dir, &perform(&context))
 }
 

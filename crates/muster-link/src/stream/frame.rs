@@ -147,7 +147,9 @@ impl Parser {
         let mut at = from;
         loop {
             let Some(open) = self.open else {
-                let Some((taken, open)) = self.read_head(&bytes[at..])? else { return Ok((bytes.len(), Piece::Nothing)) };
+                let Some((taken, open)) = self.read_head(&bytes[at..])? else {
+                    return Ok((bytes.len(), Piece::Nothing));
+                };
                 at += taken;
                 self.open = Some(open);
                 continue;

@@ -99,8 +99,7 @@ impl FromRequestParts<App> for Asker {
 
 /// How clients reach the server: as the operator says, else as the request does.
 pub(crate) fn base_url(app: &App, headers: &HeaderMap) -> String {
-    let host = || headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    app.config.public_url.clone().unwrap_or_else(|| format!("http://{}", host()))
+    app.base_url_at(headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost"))
 }
 
 /// The token that a request bears, and the user's name where it says one.

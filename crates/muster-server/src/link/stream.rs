@@ -79,8 +79,7 @@ fn websocket_key(headers: &HeaderMap) -> Option<&str> {
         let words = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         words.flat_map(|line| line.split(',')).any(|it| it.trim().eq_ignore_ascii_case(word))
     };
-    let is_handshake =
-        has(&CONNECTION, "upgrade") && has(&UPGRADE, "websocket") && has(&SEC_WEBSOCKET_VERSION, "13");
+    let is_handshake = has(&CONNECTION, "upgrade") && has(&UPGRADE, "websocket") && has(&SEC_WEBSOCKET_VERSION, "13");
     text(headers, &SEC_WEBSOCKET_KEY).filter(|_| is_handshake)
 }
 

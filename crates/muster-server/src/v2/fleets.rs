@@ -41,7 +41,9 @@ pub struct FleetBody {
     /// When its devices may begin an update; absent where they may at any time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     update_windows: Vec<WireUpdateWindow>,
-    /// Whether port tunnels may end at other hosts of a device's network.
+    /// True: port tunnels may end at other hosts of a device's network; absent where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     tunnels_to_network: bool,
 }
 

@@ -9,9 +9,9 @@ use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
 use muster_core::tunnel::TunnelStatus;
-use muster_store::port_tunnels::Moved;
 use muster_store::audit::AuditFilter;
 use muster_store::device_tags::AmongDevices;
+use muster_store::port_tunnels::Moved;
 use muster_store::resources::AmongResources;
 use muster_store::tags::TagFilter;
 use muster_store::testing::{

@@ -227,8 +227,7 @@ async fn a_tunnel_stands_while_its_token_user_and_fleet_do(db: TestDatabase) {
         assert_eq!(one.tunnel.uuid, uuid);
         one.standing
     };
-    let nothing =
-        Standing { is_token_good: false, is_permitted: false, is_in_fleet: true, is_target_allowed: false };
+    let nothing = Standing { is_token_good: false, is_permitted: false, is_in_fleet: true, is_target_allowed: false };
     assert_eq!(standing().await, nothing, "there is no such token");
     let allowed = FleetChange { tunnels_to_network: Some(true), ..FleetChange::default() };
     house.write(async |tx| tx.change_fleet(house.fleet.id, &allowed).await).await.unwrap();
@@ -248,7 +247,8 @@ async fn what_tunnels_move_adds_up_in_one_statement(db: TestDatabase) {
     let (store, statements) = house.db.connect_recording().await;
     for _ in 0..2 {
         statements.take();
-        let more = [(first.clone(), moved(1, 1 << 40)), (second.clone(), moved(0, 0)), ("gone".to_owned(), moved(1, 1))];
+        let more =
+            [(first.clone(), moved(1, 1 << 40)), (second.clone(), moved(0, 0)), ("gone".to_owned(), moved(1, 1))];
         write(&store, async |tx| tx.add_moved(&more).await).await.unwrap();
         assert_eq!(statements.take().len(), 1);
     }

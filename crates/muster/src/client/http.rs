@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use muster_core::token::Secret;
+use muster_link::ServerPin;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Method, Response, Url};
@@ -25,11 +26,16 @@ pub(super) struct Http {
 
 impl Http {
     /// Calls to the server at that address, in the name of whoever bears the token.
-    pub(super) fn new(url: &str, token: Option<Secret>) -> Result<Self, Failure> {
+    pub(super) fn new(url: &str, pin: Option<ServerPin>, token: Option<Secret>) -> Result<Self, Failure> {
         let url = server_url(url).map_err(Failure::Usage)?;
         // A redirect would carry a body, and with it a password, to somebody else.
         let client = reqwest::Client::builder().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
         let client = client.read_timeout(SILENCE_TIMEOUT).user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")));
+        // Without TLS, no authority is needed: a small device may have none.
+        let client = match url.scheme() {
+            "https" => client.tls_backend_preconfigured(crate::tls_config(url.as_str(), pin)?),
+            _ => client.tls_certs_only([]),
+        };
         Ok(Self { client: client.build().context("cannot make calls")?, url, token })
     }
 
@@ -66,11 +72,11 @@ impl Http {
 pub(super) fn server_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|problem| format!("{text:?} is no address of a server: {problem}"))?;
     match url.scheme() {
-        "http" if !url.username().is_empty() || url.password().is_some() => {
+        "http" | "https" if !url.username().is_empty() || url.password().is_some() => {
             Err("the address of a server has no user and no password in it".to_owned())
         }
-        "http" => Ok(url),
-        scheme => Err(format!("{text:?}: this program speaks http, not {scheme}")),
+        "http" | "https" => Ok(url),
+        scheme => Err(format!("{text:?}: this program speaks http and https, not {scheme}")),
     }
 }
 
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_part_of_the_path_whatever_is_in_it() {
-        let http = Http::new("http://host:1/behind/a/proxy/", None).unwrap();
+        let http = Http::new("http://host:1/behind/a/proxy/", None, None).unwrap();
         let call = http.get(&["account", "tags", "site=a/b ?#%"]).unwrap().query("a", "b&c");
         let expected = "http://host:1/behind/a/proxy/api/v2/account/tags/site=a%2Fb%20%3F%23%25?a=b%26c";
         assert_eq!(call.url.as_str(), expected);
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_name_that_would_climb_the_path_is_refused() {
-        let http = Http::new("http://host", None).unwrap();
+        let http = Http::new("http://host", None, None).unwrap();
         for name in ["", ".", ".."] {
             let refused = http.delete(&["account", "tags", name]).err().unwrap();
             assert_eq!(refused.exit_code(), 2, "{name:?}");

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use muster_core::token::Secret;
+use muster_link::ServerPin;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -15,8 +16,11 @@ use super::table::{Column, column};
 /// Options of `muster login`.
 #[derive(Args)]
 pub(crate) struct LoginArgs {
-    /// Address of the server, like http://muster.example.com:8080
+    /// Address of the server, like https://muster.example.com
     url: String,
+    /// Key of the server, as it prints it at its start, in place of certificate authorities
+    #[arg(long, value_name = "sha256//BASE64", env = "MUSTER_SERVER_PIN")]
+    server_pin: Option<ServerPin>,
     /// Name of the user
     #[arg(long, value_name = "NAME", required_unless_present = "token_stdin", conflicts_with = "token_stdin")]
     user: Option<String>,
@@ -51,7 +55,7 @@ pub(super) async fn log_in(args: &LoginArgs) -> Result<(), Failure> {
         Some(user) => exchange_password(args, user).await?,
         None => secret(&all_of_stdin()?, "standard input")?,
     };
-    let me = me(&Http::new(&args.url, Some(Secret::received(token.expose())))?).await?;
+    let me = me(&Http::new(&args.url, args.server_pin, Some(Secret::received(token.expose())))?).await?;
     let fleet = default_fleet(args, &me)?;
     let sentence = format!(
         "logged in to {} as {}{}",
@@ -61,13 +65,15 @@ pub(super) async fn log_in(args: &LoginArgs) -> Result<(), Failure> {
     );
     let file = ProfileFile::of_environment()?;
     let mut profiles = file.load()?;
-    profiles.profiles.insert(args.profile.clone(), Profile { url: args.url.clone(), token, fleet });
+    profiles
+        .profiles
+        .insert(args.profile.clone(), Profile { url: args.url.clone(), server_pin: args.server_pin, token, fleet });
     file.save(&profiles)?;
     line(&sentence)
 }
 
 async fn exchange_password(args: &LoginArgs, user: &str) -> Result<Secret, Failure> {
-    let http = Http::new(&args.url, None)?;
+    let http = Http::new(&args.url, args.server_pin, None)?;
     let password = password(args.password_stdin, &format!("Password of {user}"))?;
     let body = json!({ "user": user, "password": password.expose(), "description": "muster login" });
     let answer = http.post(&["account", "login"])?.json(&body).value().await?;
@@ -99,7 +105,7 @@ pub(super) async fn log_out(args: &LogoutArgs) -> Result<(), Failure> {
     let profile = profiles.profiles.remove(&args.profile);
     let profile = profile.ok_or_else(|| Failure::NotLoggedIn("not logged in".to_owned()))?;
     if !args.forget {
-        let http = Http::new(&profile.url, Some(profile.token))?;
+        let http = Http::new(&profile.url, profile.server_pin, Some(profile.token))?;
         match http.post(&["account", "logout"])?.value().await {
             Ok(_) | Err(Failure::Api { status: 401, .. }) => {}
             Err(failure) => return Err(failure),
@@ -137,6 +143,7 @@ mod tests {
             |keys: &[&str]| json!({"fleets": keys.iter().map(|key| json!({"project_key": key})).collect::<Vec<_>>()});
         let mut args = LoginArgs {
             url: "http://host".to_owned(),
+            server_pin: None,
             user: None,
             password_stdin: false,
             token_stdin: true,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use muster_core::token::Secret;
+use muster_link::ServerPin;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The profile that is meant when none is named.
@@ -20,6 +21,9 @@ pub(super) const DEFAULT_PROFILE: &str = "default";
 pub(super) struct Profile {
     /// Address of the server.
     pub(super) url: String,
+    /// The key that the server must have, where no authority vouches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) server_pin: Option<ServerPin>,
     /// What proves who asks.
     #[serde(serialize_with = "exposed")]
     pub(super) token: Secret,
@@ -100,7 +104,12 @@ mod tests {
     use super::*;
 
     fn profile(token: &str) -> Profile {
-        Profile { url: "http://host".to_owned(), token: Secret::received(token), fleet: Some("demo".to_owned()) }
+        Profile {
+            url: "http://host".to_owned(),
+            server_pin: None,
+            token: Secret::received(token),
+            fleet: Some("demo".to_owned()),
+        }
     }
 
     fn file(folder: &tempfile::TempDir) -> ProfileFile {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use muster_core::token::Secret;
+use muster_link::ServerPin;
 use reqwest::Url;
 
 use super::failure::Failure;
@@ -19,6 +20,9 @@ pub(crate) struct Common {
     /// Address of the server; by default where this profile logged in
     #[arg(long, global = true, value_name = "URL", env = "MUSTER_URL", help_heading = CONNECTION)]
     url: Option<String>,
+    /// Key of the server, as it prints it at its start, in place of certificate authorities
+    #[arg(long, global = true, value_name = "sha256//BASE64", env = "MUSTER_SERVER_PIN", help_heading = CONNECTION)]
+    server_pin: Option<ServerPin>,
     /// A file with an access token; by default that of this profile's login, or $MUSTER_TOKEN
     #[arg(long, global = true, value_name = "FILE", help_heading = CONNECTION)]
     token_file: Option<PathBuf>,
@@ -62,9 +66,9 @@ impl Session {
         let url = common.url.as_deref().or(profile.as_ref().map(|profile| profile.url.as_str()));
         let url = url.ok_or_else(|| Failure::NotLoggedIn("not logged in: muster login URL".to_owned()))?;
         let token = token(common, profile.as_ref(), url)?;
-        let http = Http::new(url, Some(token))?;
-        // The fleet of a login is one of that login's server.
+        // The fleet and the pin of a login are those of that login's server.
         let own = profile.as_ref().filter(|profile| is_same_server(&profile.url, url));
+        let http = Http::new(url, common.server_pin.or(own.and_then(|profile| profile.server_pin)), Some(token))?;
         let own_fleet = own.and_then(|profile| profile.fleet.clone());
         Ok(Self { http, out: Output::new(common.json), fleet: common.fleet.clone().or(own_fleet) })
     }

@@ -1,6 +1,7 @@
 //! The calls of the story, over HTTP, as any program would make them.
 
 use anyhow::{Context, bail};
+use muster_link::ServerPin;
 use muster_server::fleet::bootstrap::{FIRST_FLEET, Tokens};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -14,13 +15,14 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(url: &str, tokens: &Tokens) -> Self {
-        Self {
-            http: reqwest::Client::new(),
+    pub(super) fn new(url: &str, pin: Option<ServerPin>, tokens: &Tokens) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().tls_backend_preconfigured(crate::tls_config(url, pin)?);
+        Ok(Self {
+            http: http.build()?,
             url: url.to_owned(),
             user_token: tokens.user.expose().to_owned(),
             access_token: tokens.access.expose().to_owned(),
-        }
+        })
     }
 
     /// A call of API v1: the account token goes into the body.

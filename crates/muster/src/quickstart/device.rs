@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use muster_core::token::Secret;
+use muster_link::ServerPin;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -26,10 +27,15 @@ pub(super) struct Device {
 
 impl Device {
     /// Enrols the device of that state folder, unless it is enrolled, and runs its agent.
-    pub(super) async fn start(state: &Path, url: &str, pairing_token: &Secret) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        state: &Path,
+        url: &str,
+        pin: Option<ServerPin>,
+        pairing_token: &Secret,
+    ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let state = &std::path::absolute(state)?;
-        let agent = Program { program, state: state.clone() };
+        let agent = Program { program, state: state.clone(), pin };
         if !state.join("agent.json").exists() {
             let enroll = agent.command(&["enroll", "--server", url, "--name", "quickstart-device"]);
             agent.output({ enroll }.env("MUSTER_AGENT_PAIRING_TOKEN", pairing_token.expose())).await?;
@@ -62,12 +68,14 @@ impl Device {
 struct Program {
     program: PathBuf,
     state: PathBuf,
+    pin: Option<ServerPin>,
 }
 
 impl Program {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("agent").args(args).arg("--state").arg(&self.state);
+        command.envs(self.pin.map(|pin| ("MUSTER_AGENT_SERVER_PIN", pin.to_string())));
         command
     }
 

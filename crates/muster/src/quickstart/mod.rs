@@ -7,7 +7,7 @@ mod device;
 mod story;
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -19,6 +19,7 @@ use muster_server::{Server, ServerConfig};
 use muster_store::{Store, secure_rng};
 
 use crate::serve::{DatabaseArgs, end_signal};
+use crate::tls_args::self_signed;
 use client::Client;
 use device::Device;
 
@@ -54,14 +55,17 @@ pub(crate) fn run(args: &QuickstartArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn tell(args: &QuickstartArgs, server: &Server) -> anyhow::Result<()> {
-    let url = format!("http://{}", server.address());
+    let (url, pin) = (reachable(server), server.pin());
     say!("Server    {url}, data in {}", args.database.data.display());
+    if let Some(pin) = pin {
+        say!("Pin       {pin} (the server vouches for itself; devices and clients know it by this)");
+    }
     let tokens = tokens(&server.app().store).await?;
-    let client = Client::new(&url, &tokens);
-    let device = Device::start(&args.database.data.join("agent"), &url, &tokens.pairing).await?;
+    let client = Client::new(&url, pin, &tokens)?;
+    let device = Device::start(&args.database.data.join("agent"), &url, pin, &tokens.pairing).await?;
     let told = async {
         story::tell(&client, &device).await?;
-        story::what_next(&url, &tokens, &device);
+        story::what_next(&url, pin, &tokens, &device);
         if !args.exit {
             say!("\nUp until Ctrl-C.");
             end_signal().await?;
@@ -73,10 +77,23 @@ async fn tell(args: &QuickstartArgs, server: &Server) -> anyhow::Result<()> {
     told
 }
 
+/// The server's address as this machine's programs reach it.
+fn reachable(server: &Server) -> String {
+    let address = server.address();
+    let local: IpAddr = if address.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    let ip = if address.ip().is_unspecified() { local } else { address.ip() };
+    let scheme = if server.pin().is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
+}
+
 /// Starts the server where it was told to, or on the first port that is free.
 async fn start(args: &QuickstartArgs) -> anyhow::Result<Server> {
     let database = &args.database;
-    let config = |listen| ServerConfig::new(database.data.clone(), database.database_url.as_deref(), listen);
+    let config = |listen: SocketAddr| ServerConfig {
+        // Passwords and tokens leave this machine only over TLS.
+        tls: (!listen.ip().is_loopback()).then(|| self_signed(&database.data, listen, None)),
+        ..ServerConfig::new(database.data.clone(), database.database_url.as_deref(), listen)
+    };
     let start = |listen| Server::start(config(listen), Clock::system(), secure_rng());
     if let Some(listen) = args.listen {
         return start(listen).await;

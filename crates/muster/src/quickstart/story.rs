@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use muster_link::ServerPin;
 use muster_server::fleet::bootstrap::{FIRST_FLEET, Tokens};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -122,13 +123,15 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Opti
 }
 
 /// What a newcomer may type next.
-pub(super) fn what_next(url: &str, tokens: &Tokens, device: &Device) {
+pub(super) fn what_next(url: &str, pin: Option<ServerPin>, tokens: &Tokens, device: &Device) {
+    let curl = pin.map_or_else(|| "curl".to_owned(), |pin| format!("curl --insecure --pinnedpubkey {pin}"));
+    let enroll = pin.map(|pin| format!(" --server-pin {pin}")).unwrap_or_default();
     say!("\nTry next, API v1 (whether the device is online):");
-    say!("  curl -X GET {url}/v1/get_device_state -H 'Content-Type: application/json' \\");
+    say!("  {curl} -X GET {url}/v1/get_device_state -H 'Content-Type: application/json' \\");
     say!("    -d '{{\"user_token\": \"{}\", \"device_id\": \"{}\"}}'", tokens.user.expose(), device.uuid);
     say!("API v2 (the fleet's devices):");
-    say!("  curl {url}/api/v2/{FIRST_FLEET}/devices -H 'Authorization: Bearer {}'", tokens.access.expose());
+    say!("  {curl} {url}/api/v2/{FIRST_FLEET}/devices -H 'Authorization: Bearer {}'", tokens.access.expose());
     say!("Another device:");
-    say!("  muster-agent enroll --server {url} --pairing-token {} --state DIR", tokens.pairing.expose());
+    say!("  muster-agent enroll --server {url}{enroll} --pairing-token {} --state DIR", tokens.pairing.expose());
     say!("  muster-agent run --state DIR");
 }

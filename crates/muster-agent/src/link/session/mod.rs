@@ -194,7 +194,9 @@ impl Session {
             (ToDevice::Run(instruction), State::Up { .. }) => vec![Output::Instructed(Box::new(instruction))],
             (ToDevice::Abort { run }, State::Up { .. }) => vec![Output::Aborted(run)],
             (ToDevice::Ack { run, seq }, State::Up { .. }) => vec![Output::Acked(run, seq)],
-            (ToDevice::OpenTunnel { tunnel, host, .. }, State::Up { .. }) => vec![Output::Send(self.tunnel(tunnel, &host))],
+            (ToDevice::OpenTunnel { tunnel, host, .. }, State::Up { .. }) => {
+                vec![Output::Send(self.tunnel(tunnel, &host))]
+            }
             (ToDevice::DialStreams { secrets }, State::Up { .. }) if self.tunnels != TunnelPolicy::Off => {
                 vec![Output::DialStreams(secrets)]
             }

@@ -184,7 +184,9 @@ fn says_what_it_allows_of_tunnels_and_keeps_to_it() {
         hear(&mut session, &welcome(), Duration::ZERO);
         for (host, expected) in [("", local), ("10.0.0.9", network)] {
             let answer = hear(&mut session, &open(host), Duration::ZERO);
-            let [Output::Send(ToServer::Tunnel { tunnel, state, .. })] = answer.as_slice() else { panic!("{answer:?}") };
+            let [Output::Send(ToServer::Tunnel { tunnel, state, .. })] = answer.as_slice() else {
+                panic!("{answer:?}")
+            };
             assert_eq!((tunnel.as_str(), *state), ("t", expected), "{policy:?} {host}");
         }
         let dialled = hear(&mut session, &dial, Duration::ZERO);

@@ -3,14 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use muster_core::flow::actions::git::Git;
 
 use super::place::beside;
 use super::{Plan, Work, check_folder};
 use crate::files::sync_parent;
+use crate::step::StepEnd;
 use crate::step::context::{Context, Failure};
 use crate::step::saved::{metadata, remove};
+
+/// How often a clone is tried, and the first pause between; each is twice as long as the last.
+const CLONES_MAX: u32 = 5;
+const CLONE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Work for Git {
     fn check(&self, cx: &Context) -> Result<Plan, Failure> {
@@ -27,13 +33,9 @@ impl Work for Git {
         Ok(Plan { paths: vec![target], update: Some((folder.to_owned(), 0)) })
     }
 
-    /// Clones beside the target. A clone that was cut off is of no use.
     fn stage(&self, cx: &Context) -> Result<(), Failure> {
         let beside = beside(cx, &target(self)?);
-        remove(&beside)?;
-        let mut clone = git(cx);
-        clone.args(["clone", "--quiet", "--no-checkout", "--", self.repository.as_str()]).arg(&beside);
-        cx.run(clone)?;
+        clone(self, cx, &beside)?;
         let mut checkout = git(cx);
         checkout.arg("-C").arg(&beside).args(["-c", "advice.detachedHead=false", "checkout", "--quiet"]);
         match &self.git_ref {
@@ -67,6 +69,28 @@ impl Work for Git {
             let _ = remove(&beside(cx, &target));
         }
     }
+}
+
+/// Clones into `beside`. A clone that was cut off is of no use, so it begins anew; git
+/// does not tell a cut link from a wrong address, so that ends after a few times.
+fn clone(with: &Git, cx: &Context, beside: &Path) -> Result<(), Failure> {
+    let mut pause = CLONE_AGAIN_AFTER;
+    for _ in 1..CLONES_MAX {
+        match clone_once(with, cx, beside) {
+            Err(failure) if failure.end == StepEnd::Exited => cx.note("the clone failed; trying again"),
+            ended => return ended,
+        }
+        cx.wait(pause)?;
+        pause *= 2;
+    }
+    clone_once(with, cx, beside)
+}
+
+fn clone_once(with: &Git, cx: &Context, beside: &Path) -> Result<(), Failure> {
+    remove(beside)?;
+    let mut clone = git(cx);
+    clone.args(["clone", "--quiet", "--no-checkout", "--", with.repository.as_str()]).arg(beside);
+    cx.run(clone)
 }
 
 /// `git` that asks nobody, with the credentials of the registry in its environment:

@@ -1,0 +1,216 @@
+//! TLS: which certificate the server shows, and how a new one takes its place.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use muster_link::ServerPin;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+/// How often the files are looked at: a renewed certificate is shown within this time.
+const LOOK_PERIOD: Duration = Duration::from_secs(10);
+
+/// Where the server's certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Files in PEM, which somebody else renews: the certificate with those that lead to its
+    /// authority, and its private key.
+    Files {
+        /// The certificates.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// The server vouches for itself, with a key that it makes once. Clients pin the key.
+    SelfSigned {
+        /// Holds `key.pem` and `certificate.pem`.
+        folder: PathBuf,
+        /// The names and addresses that it is reached by.
+        names: Vec<String>,
+    },
+}
+
+/// The certificate that is shown at present.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    source: TlsSource,
+    crypto: Arc<CryptoProvider>,
+    shown: RwLock<Shown>,
+}
+
+#[derive(Clone, Debug)]
+struct Shown {
+    key: Arc<CertifiedKey>,
+    pin: ServerPin,
+    /// When the files that it was read from were changed.
+    stamp: Option<[SystemTime; 2]>,
+}
+
+impl Certificates {
+    /// Reads the certificate, or makes it.
+    pub(crate) fn open(source: TlsSource) -> Result<Arc<Self>> {
+        let crypto = Arc::new(aws_lc_rs::default_provider());
+        let shown = RwLock::new(read(&source, &crypto)?);
+        Ok(Arc::new(Self { source, crypto, shown }))
+    }
+
+    /// The settings of a listener that shows it.
+    pub(crate) fn config(self: &Arc<Self>) -> Result<ServerConfig> {
+        let config =
+            ServerConfig::builder_with_provider(Arc::clone(&self.crypto)).with_safe_default_protocol_versions();
+        let mut config = config?.with_no_client_auth().with_cert_resolver(Arc::<Self>::clone(self));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// The pin of the key that is shown.
+    pub(crate) fn pin(&self) -> ServerPin {
+        self.shown().pin
+    }
+
+    /// Takes renewed files, as long as the server runs. What cannot be used is told once, and
+    /// the old certificate is shown on.
+    pub(crate) async fn keep_fresh(self: Arc<Self>) {
+        let TlsSource::Files { certificate, key } = &self.source else { return };
+        let mut refused = None;
+        loop {
+            tokio::time::sleep(LOOK_PERIOD).await;
+            let stamp = stamp(certificate, key).ok();
+            if stamp.is_none() || stamp == self.shown().stamp || stamp == refused {
+                continue;
+            }
+            match read(&self.source, &self.crypto) {
+                Ok(fresh) => {
+                    tracing::info!(pin = %fresh.pin, "the certificate was renewed");
+                    *self.shown.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                }
+                Err(error) => {
+                    tracing::error!("the renewed certificate is not taken: {error:#}");
+                    refused = stamp;
+                }
+            }
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.shown().key)
+    }
+}
+
+fn read(source: &TlsSource, crypto: &CryptoProvider) -> Result<Shown> {
+    match source {
+        TlsSource::Files { certificate, key } => {
+            // Looked at before they are read: what changes in between is read again.
+            let stamp = stamp(certificate, key).context("cannot look at the files of the certificate")?;
+            let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let chain = chain.with_context(|| format!("cannot read certificates from {}", certificate.display()))?;
+            let key = PrivateKeyDer::from_pem_file(key)
+                .with_context(|| format!("cannot read a private key from {}", key.display()))?;
+            shown(chain, key, Some(stamp), crypto)
+        }
+        TlsSource::SelfSigned { folder, names } => {
+            let (chain, key) = self_signed(folder, names)?;
+            shown(vec![chain], key, None, crypto)
+        }
+    }
+}
+
+fn shown(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    stamp: Option<[SystemTime; 2]>,
+    crypto: &CryptoProvider,
+) -> Result<Shown> {
+    let Some(first) = chain.first() else { bail!("the file holds no certificate") };
+    let pin = ServerPin::of(&ParsedCertificate::try_from(first)?.subject_public_key_info());
+    let key = CertifiedKey::from_der(chain, key, crypto).context("the certificate and the key do not fit")?;
+    Ok(Shown { key: Arc::new(key), pin, stamp })
+}
+
+fn stamp(certificate: &Path, key: &Path) -> io::Result<[SystemTime; 2]> {
+    Ok([fs::metadata(certificate)?.modified()?, fs::metadata(key)?.modified()?])
+}
+
+/// A certificate that vouches for itself, made anew at each start with the key of the first:
+/// names may have come, and the pin stays.
+fn self_signed(folder: &Path, names: &[String]) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
+    let make = || -> Result<_> {
+        fs::create_dir_all(folder)?;
+        let key = own_key(&folder.join("key.pem"))?;
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "Muster");
+        let made = params.self_signed(&key)?;
+        // For programs that want a certificate to trust, as curl's --cacert.
+        fs::write(folder.join("certificate.pem"), made.pem())?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        Ok((made.der().clone(), key))
+    };
+    make().with_context(|| format!("cannot make a certificate in {}", folder.display()))
+}
+
+fn own_key(path: &Path) -> Result<KeyPair> {
+    match fs::read_to_string(path) {
+        Ok(pem) => Ok(KeyPair::from_pem(&pem)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = KeyPair::generate()?;
+            // Whole or not there, and never anybody else's to read.
+            let beside = path.with_extension("new");
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            io::Write::write_all(&mut file, key.serialize_pem().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&beside, path)?;
+            Ok(key)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(folder: &Path) -> TlsSource {
+        TlsSource::SelfSigned { folder: folder.to_owned(), names: vec!["localhost".to_owned()] }
+    }
+
+    #[test]
+    fn a_server_that_vouches_for_itself_keeps_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Certificates::open(own(folder.path())).unwrap();
+        let second = Certificates::open(own(folder.path())).unwrap();
+        assert_eq!(first.pin(), second.pin());
+        let mode = fs::metadata(folder.path().join("key.pem")).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_refused_with_their_names() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pins = [&one, &other].map(|folder| Certificates::open(own(folder.path())).unwrap().pin());
+        assert_ne!(pins[0], pins[1]);
+        let certificate = one.path().join("certificate.pem");
+        let files = |key: &Path| TlsSource::Files { certificate: certificate.clone(), key: key.to_owned() };
+        assert_eq!(Certificates::open(files(&one.path().join("key.pem"))).unwrap().pin(), pins[0]);
+        let mixed = Certificates::open(files(&other.path().join("key.pem"))).unwrap_err();
+        assert!(format!("{mixed:#}").contains("do not fit"), "{mixed:#}");
+        let no_key = Certificates::open(files(&certificate)).unwrap_err();
+        assert!(format!("{no_key:#}").contains("certificate.pem"), "{no_key:#}");
+    }
+}
