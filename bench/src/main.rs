@@ -8,6 +8,7 @@ mod report;
 mod rounds;
 mod server;
 mod tags;
+mod tunnels;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use clap::Parser;
 use report::Report;
 
 /// Every benchmark.
-const NAMES: [&str; 3] = ["bulk", "lists", "tags"];
+const NAMES: [&str; 4] = ["bulk", "lists", "tags", "tunnels"];
 
 #[derive(Parser)]
 #[command(name = "bench/run")]
@@ -55,6 +56,7 @@ async fn measure(args: &Args) -> Option<anyhow::Result<Report>> {
         "bulk" => Some(bulk::measure(&args.muster, args.short).await),
         "lists" => Some(lists::measure(&args.muster, args.short).await),
         "tags" => Some(tags::measure(&args.muster, args.short).await),
+        "tunnels" => Some(tunnels::measure(&args.muster, args.short).await),
         _ => None,
     }
 }
