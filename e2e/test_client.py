@@ -236,7 +236,7 @@ def test_a_deployment_that_fails_ends_with_five_and_the_reason(world, client):
     done = client.run("deployments", "create", "--flow", name, "--device", device.uuid, "--wait")
     assert done.returncode == NOT_ALL_SUCCEEDED
     assert done.stderr.splitlines()[-1].endswith(": 1 failed")
-    assert "REASON" in done.stdout and device.uuid in done.stdout
+    assert "step break, exit code 7" in done.stdout and device.uuid in done.stdout
 
 
 def test_a_bar_is_shown_on_a_terminal_and_a_watch_ends_with_the_abort(world, client, tmp_path):

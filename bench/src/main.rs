@@ -38,6 +38,8 @@ struct Args {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    // Nothing has installed another before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let Some(report) = runtime.block_on(measure(&args)).transpose()? else {
         eprintln!("no benchmark is called {:?}; known are: {}", args.name, NAMES.join(", "));

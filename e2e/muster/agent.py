@@ -1,6 +1,9 @@
 """A real agent with a state folder of its own."""
 
+import json
+import os
 import re
+import signal
 from pathlib import Path
 
 from .binaries import binary
@@ -21,6 +24,7 @@ class Agent:
         self.uuid = None
         self.token = None
         self.name = None
+        self.options = []
 
     def try_enroll(self, server_url, pairing_token, name=None, group=None):
         options = ["--name", name] if name else []
@@ -53,11 +57,38 @@ class Agent:
         return found.group()
 
     def run_command(self):
-        return [binary("muster-agent"), "run", "--state", self.state]
+        return [binary("muster-agent"), "run", "--state", self.state, *self.options]
 
     def start(self, *options):
-        self.process = Process([*self.run_command(), *options], self.folder / "agent.log")
+        """`options` of `run` hold for later starts as well."""
+        self.options += options
+        self.process = Process(self.run_command(), self.folder / "agent.log")
         return self
+
+    def step_runners(self):
+        """The processes that carry out a step, which outlive the agent."""
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = entry.read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"step-runner" in words and any(word.startswith(bytes(self.state)) for word in words):
+                yield int(entry.parent.name)
+
+    def kill9_all(self):
+        """As when the power goes: the agent, and the runner of its step."""
+        self.process.kill9()
+        for pid in self.step_runners():
+            os.kill(pid, signal.SIGKILL)
+
+    def phase(self, step=0):
+        """How far the step of the newest run came."""
+        runs = sorted((self.state / "runs").glob("dp-*"), key=lambda run: run.stat().st_ctime)
+        file = runs[-1] / f"saved-{step}/state.json" if runs else None
+        if not file or not file.exists():
+            return None
+        phase = json.loads(file.read_text())
+        return phase if isinstance(phase, str) else next(iter(phase))
 
     def kill9(self):
         self.process.kill9()

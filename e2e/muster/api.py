@@ -106,6 +106,11 @@ class V2:
     def tags(self, device_uuid):
         return self.get(f"/devices/{device_uuid}", enrich_info="true").json()["tags"]
 
+    def create_registry(self, **registry):
+        """A registry of the account."""
+        answer = self.call("POST", "/registries", project_key="account", json=registry)
+        assert answer.status_code == 201, answer.text
+
     def create_flows(self, yaml, content_type="application/yaml"):
         return self.call("POST", "/update-flows", data=yaml.encode(), headers={"Content-Type": content_type})
 

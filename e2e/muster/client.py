@@ -75,7 +75,7 @@ class Client:
     def on_terminal(self, *words, answers=(), columns=100, **extra):
         """Exit code and everything shown by a command whose streams are all one terminal.
 
-        `answers` are pairs: what is typed once that prompt is there.
+        `answers` are pairs: what is typed once that prompt is there, or what is done then.
         """
         environment = self.environment(TERM="xterm-256color", **extra)
         pid, terminal = pty.fork()
@@ -103,6 +103,10 @@ def ended(pid, terminal, answers):
             break
         shown += part
         if answers and answers[0][0].encode() in shown:
-            os.write(terminal, f"{answers.pop(0)[1]}\n".encode())
+            _, reply = answers.pop(0)
+            if callable(reply):
+                reply()
+            else:
+                os.write(terminal, f"{reply}\n".encode())
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode(errors="replace")

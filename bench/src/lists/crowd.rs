@@ -89,6 +89,7 @@ async fn deployment(home: &Home) -> anyhow::Result<(RowId, DeploymentUuid)> {
             inputs: InputValues::default(),
             deadlines: Deadlines { pending: LONG, ..Deadlines::new(LONG) },
             rollout: None,
+            request: None,
             created_by: "user:bench".to_owned(),
         };
         tx.insert_deployment(&new, &tx.everything_in(vec![fleet_id])).await

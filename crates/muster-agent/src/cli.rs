@@ -122,6 +122,9 @@ pub struct RunArgs {
     /// What port tunnels may reach: nothing, the device's own ports, or also other hosts that it reaches
     #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_TUNNELS", default_value = "local")]
     pub tunnels: TunnelPolicy,
+    /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
+    #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
+    pub docker_socket: Option<PathBuf>,
     /// Least level of what is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "MUSTER_AGENT_LOG", default_value = "info")]
     pub log: tracing::Level,
@@ -141,6 +144,9 @@ pub struct StepRunnerArgs {
     /// Directory of the step
     #[arg(long)]
     pub dir: PathBuf,
+    /// Socket of the device's container engine
+    #[arg(long)]
+    pub docker_socket: Option<PathBuf>,
     /// The device's server, where it is recognised by a pin
     #[arg(long, requires = "server_pin")]
     pub server: Option<ServerUrl>,
@@ -177,7 +183,7 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
             if let Some(server) = &args.server {
                 trust = trust.pinning(server, args.server_pin);
             }
-            runner::run(&args.dir, &env.clock, &trust)
+            runner::run(&args.dir, args.docker_socket, &env.clock, &trust)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
         None => bail!("no command; see --help"),
@@ -202,7 +208,10 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false);
     // When the executable has set up its own log, that one stays.
     let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
-    let AgentEnv { step_runner, crypto, clock, mut rng } = env;
+    let AgentEnv { mut step_runner, crypto, clock, mut rng } = env;
+    if let Some(socket) = args.docker_socket {
+        step_runner.extend(["--docker-socket".into(), socket.into()]);
+    }
     if let Some(server) = args.server {
         state.move_server(server, args.server_pin)?;
     }

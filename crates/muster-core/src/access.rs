@@ -253,6 +253,10 @@ operations! {
     GetUpdateFlow, "GET" "/api/v2/{project_key}/update-flows/{update_flow_uuid}", AccessToken, View;
     /// Deploy an update flow to every device that a filter matches.
     CreateDeployment, "POST" "/api/v2/{project_key}/deployments", AccessToken, Fleet(Deploy);
+    /// What a deployment would do, before it is made.
+    PreviewDeployment, "POST" "/api/v2/{project_key}/deployments/preview", AccessToken, View;
+    /// The devices of a preview, with what would become of each.
+    PreviewDeploymentDevices, "POST" "/api/v2/{project_key}/deployments/preview/devices", AccessToken, View;
     /// A fleet's deployments, page by page.
     ListDeployments, "GET" "/api/v2/{project_key}/deployments", AccessToken, View;
     /// One deployment.

@@ -24,6 +24,9 @@ pub const PATCH_ITEMS_TOTAL_MAX: usize = 2_000;
 /// How many of the matching devices a dry run of a device filter shows.
 pub const DRY_RUN_SAMPLE: u64 = 20;
 
+/// How many of the devices that share a reason the preview of a deployment shows.
+pub const PREVIEW_SAMPLE: u64 = 10;
+
 /// Page of API v1 when the caller names none.
 pub const V1_PAGE_DEFAULT: u64 = 20;
 /// Largest page of API v1.

@@ -20,6 +20,9 @@ const GOOD: &[&str] = &[
     "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t}}",
     "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {restart: always, attach: 'true'}, command: echo, delete-previous-image: false}}",
     "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, rollback-configuration: {restart-previous-container: true}}}",
+    "{name: a, uses: connect/docker, with: {registry: r, image-path: 'h:5000/a/b_c', image-tag: v1, command: [echo, 'a b'], healthy-within-seconds: 9, steady-seconds: '1', run-options: {name: till, env: {A: b}, ports: ['8080:80', '127.0.0.1:53:53/udp'], volumes: ['/srv:/data:ro', 'v:/v'], tmpfs: [/tmp], network: host, hostname: h, add-host: ['db:10.0.0.1'], user: '1:2', workdir: /w, entrypoint: sh -c, labels: {a: b}, devices: ['/dev/a:/dev/b:rw'], cap-add: [NET_ADMIN], cap-drop: [ALL], privileged: false, read-only: true, init: true, memory: 64m, shm-size: 1k, cpus: 1.5, pids-limit: 9, log-driver: local, log-opt: {max-size: 1m}, stop-timeout: 3, health-cmd: 'true', health-interval-seconds: 1, health-timeout-seconds: 1, health-retries: 3, health-start-period-seconds: 1}}}",
+    "{name: a, uses: connect/docker-compose, with: {device-path: /srv/app, compose: 'services: {}', registry: r}}",
+    "{name: a, uses: connect/docker-compose, with: {device-path: /srv/app, registry: r, artifactory-path: p, steady-seconds: 3}}",
     "{name: a, uses: connect/docker-compose, with: {device-path: /srv/app, compose: 'services: {}', project: p, env: {A: b}}}",
     "{name: a, uses: connect/git, with: {repository: 'https://git.example/x.git', ref: v1.0/x, device-path: /srv, registry: r}}",
     "{name: a, uses: connect/debian-package, with: {package: nginx, version: '1:2.0~rc1-1'}}",
@@ -73,7 +76,51 @@ const BAD: &[(&str, &str)] = &[
         "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {attach: maybe}}}",
         "steps[0].with.run-options.attach: ",
     ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {restart: sometimes}}}",
+        "steps[0].with.run-options.restart: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {ports: [80:http]}}}",
+        "steps[0].with.run-options.ports[0]: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {volumes: [data]}}}",
+        "steps[0].with.run-options.volumes[0]: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {memory: much}}}",
+        "steps[0].with.run-options.memory: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {cpus: 0}}}",
+        "steps[0].with.run-options.cpus: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {labels: {muster.run: x}}}}",
+        "steps[0].with.run-options.labels: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {env: {'A=B': x}}}}",
+        "steps[0].with.run-options.env: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, run-options: {log-opt: {a: b}}}}",
+        "steps[0].with.run-options.log-opt: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: p, image-tag: t, command: []}}",
+        "steps[0].with.command: ",
+    ),
+    (
+        "{name: a, uses: connect/docker, with: {registry: r, image-path: 'A B', image-tag: t}}",
+        "steps[0].with.image-path: ",
+    ),
     ("{name: a, uses: connect/docker-compose, with: {device-path: /srv}}", "steps[0].with: "),
+    (
+        "{name: a, uses: connect/docker-compose, with: {device-path: /srv, compose: x, project: Shop}}",
+        "steps[0].with.project: ",
+    ),
     ("{name: a, uses: connect/git, with: {repository: x, device-path: /srv, ref: a..b}}", "steps[0].with.ref: "),
     ("{name: a, uses: connect/git, with: {repository: x, device-path: /srv, ref: -x}}", "steps[0].with.ref: "),
     ("{name: a, uses: connect/debian-package, with: {package: Nginx}}", "steps[0].with.package: "),

@@ -112,6 +112,23 @@ pub mod capability {
     pub const TUNNEL_TO_NETWORK: &str = "tunnel_to_network";
     /// Uploads files of the device.
     pub const UPLOAD_FILES: &str = "upload_files";
+    /// Before the name of an action of a flow: carries it out. Since version 4; see [`carries_out`].
+    pub const ACTION_PREFIX: &str = "action:";
+    /// A container engine answered when the link was opened. Since version 4.
+    pub const DOCKER_ENGINE: &str = "docker_engine";
+
+    /// What agents carry out that announce no action, since their version had no word for it.
+    const ACTIONS_BEFORE_4: [&str; 5] =
+        ["connect/debian-package", "connect/download-artifact", "connect/file", "connect/git", "connect/script"];
+
+    /// Whether an agent that announced `capabilities` carries out the action of that name.
+    pub fn carries_out(capabilities: &[String], action: &str) -> bool {
+        let mut announced = capabilities.iter().filter_map(|word| word.strip_prefix(ACTION_PREFIX)).peekable();
+        if announced.peek().is_none() {
+            return ACTIONS_BEFORE_4.contains(&action);
+        }
+        announced.any(|known| known == action)
+    }
 }
 
 /// How a tunnel stands, as its device says.

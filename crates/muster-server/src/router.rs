@@ -63,6 +63,8 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::update_flows::create, v2::update_flows::list))
         .routes(routes!(v2::update_flows::get))
         .routes(routes!(v2::deployments::create, v2::deployments::list))
+        .routes(routes!(v2::deployment_preview::preview))
+        .routes(routes!(v2::deployment_preview::devices))
         .routes(routes!(v2::deployments::get))
         .routes(routes!(v2::deployment_devices::list))
         .routes(routes!(v2::deployment_devices::get))

@@ -72,8 +72,19 @@ pub struct NewDeployment {
     pub deadlines: Deadlines,
     /// How it goes over its devices; `None` for all of them at once.
     pub rollout: Option<NewRollout>,
+    /// What tells its request from others, where its sender said so.
+    pub request: Option<Request>,
     /// Who makes it.
     pub created_by: String,
+}
+
+/// What tells a request from others: the same one, sent again, makes nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Made by its sender, one of its kind in the fleet.
+    pub key: String,
+    /// Of what was asked.
+    pub hash: String,
 }
 
 /// A deployment that has just been made.
@@ -109,6 +120,16 @@ impl<C: ConnectionTrait> Db<C> {
             .filter(deployments::Column::Uuid.eq(uuid.as_str()))
             .filter(deployments::Column::FleetId.eq(fleet_id));
         Ok(query.one(&self.conn).await?.map(Deployment::from))
+    }
+
+    /// The deployment that a request of that key made, and the hash of what that asked.
+    pub async fn find_requested(&self, fleet_id: RowId, key: &str) -> Result<Option<(String, String)>> {
+        let query = deployments::Entity::find()
+            .filter(deployments::Column::FleetId.eq(fleet_id))
+            .filter(deployments::Column::RequestKey.eq(key))
+            // In the words of the partial index.
+            .filter(Expr::cust(r#""deployments"."request_key" <> ''"#));
+        Ok(query.one(&self.conn).await?.map(|row| (row.uuid, row.request_hash)))
     }
 
     /// The next `limit` deployments of a fleet before the row `before`, newest
@@ -148,6 +169,8 @@ impl Tx {
         let inputs = serde_json::to_string(&new.inputs)
             .map_err(|error| StoreError::Corrupt { table: "deployments", problem: error.to_string() })?;
         let (app_id, app_version) = new.app.clone().unzip();
+        let Request { key: request_key, hash: request_hash } =
+            new.request.clone().unwrap_or(Request { key: String::new(), hash: String::new() });
         let row = deployments::Model {
             id,
             uuid: uuid.as_str().to_owned(),
@@ -164,6 +187,8 @@ impl Tx {
             created_at: self.now().as_millis(),
             pending_deadline_ms: millis(new.deadlines.pending),
             abort_deadline_ms: millis(new.deadlines.abort),
+            request_key,
+            request_hash,
         };
         deployments::Entity::insert(deployments::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         let target_count = if matching.asks_for_newest() {

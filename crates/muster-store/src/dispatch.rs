@@ -10,15 +10,14 @@ use muster_core::flow::inputs::InputValues;
 use muster_core::ids::RowId;
 use muster_core::window;
 use sea_orm::sea_query::{
-    Alias, CaseStatement, Condition, Expr, ExprTrait, IntoIden, IntoValueTuple, Order, Query, SelectStatement,
-    TableRef, UpdateStatement,
+    Alias, Condition, Expr, ExprTrait, IntoIden, IntoValueTuple, Order, Query, SelectStatement, TableRef,
+    UpdateStatement,
 };
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult};
 
 use crate::db::{Db, Result, Tx};
 use crate::entities::{deployments, device_presence, devices, fleets, targets};
 use crate::error::StoreError;
-use crate::filter::{Matching, SetForm};
 use crate::fleets::windows_of;
 use crate::page::subquery;
 use crate::targets::is_open;
@@ -77,16 +76,6 @@ pub struct Standing {
 }
 
 #[derive(FromQueryResult)]
-struct ProspectRow {
-    runs_flows: i32,
-    linked: i32,
-    held: i32,
-    behind: i32,
-    outside: i32,
-    matching: i64,
-}
-
-#[derive(FromQueryResult)]
 struct StandingRow {
     dispatched_epoch: i64,
     is_abort_requested: bool,
@@ -121,32 +110,6 @@ impl<C: ConnectionTrait> Db<C> {
             is_outside_window: !window::is_open(&windows_of(&row.update_windows), &row.time_zone, self.now()),
             wave: row.wave.try_into().unwrap_or(0),
         }))
-    }
-
-    /// How the matching devices would stand as targets of a deployment that is made now,
-    /// with how many stand so: a fixed number of statements, and few rows. `None` for those
-    /// that no agent runs on, whose targets fail at once.
-    pub async fn prospects(&self, matching: &Matching) -> Result<Vec<(Option<Standing>, u64)>> {
-        let of_devices = Query::select().from(devices::Entity).cond_where(matching.condition(SetForm::In)).take();
-        let gate = Gate { now: self.now(), closed: self.closed_zones(&of_devices).await? };
-        let rows = self.conn.query_all(&select_prospects(matching, &gate)).await?;
-        let prospect = |row| {
-            let row = ProspectRow::from_query_result(row, "")?;
-            let standing = Standing {
-                is_linked: row.linked > 0,
-                is_sent: false,
-                is_update_trigger_set: row.held > 0,
-                is_behind_another: row.behind > 0,
-                is_abort_requested: false,
-                is_held: false,
-                is_put_off: false,
-                is_outside_window: row.outside > 0,
-                wave: 0,
-            };
-            let standing = Some(standing).filter(|_| row.runs_flows > 0);
-            Ok((standing, row.matching.try_into().unwrap_or(0)))
-        };
-        rows.iter().map(prospect).collect()
     }
 
     /// What is due over the links of `server`, at most `limit`: to the given
@@ -202,36 +165,6 @@ fn select_standing(deployment_id: RowId, device_id: RowId) -> SelectStatement {
         .expr_as(subquery(newer_started), "newer_started")
         .and_where(of(T::DeploymentId).eq(deployment_id))
         .and_where(of(T::DeviceId).eq(device_id))
-        .take()
-}
-
-fn select_prospects(matching: &Matching, gate: &Gate) -> SelectStatement {
-    use device_presence::Column as P;
-    let presence = |column: P| Expr::col((device_presence::Entity, column));
-    let id = (devices::Entity, devices::Column::Id);
-    let linked = presence(P::LinkServer).ne("").and(presence(P::OnlineUntilAt).gt(gate.now.as_millis()));
-    let open = Query::select()
-        .expr(Expr::value(1))
-        .from(targets::Entity)
-        .and_where(of(targets::Column::DeviceId).equals(id))
-        .and_where(is_open())
-        .take();
-    let flag = |is_so: Expr| CaseStatement::new().case(is_so, 1).finally(0);
-    let outside: Expr = match gate.closed.is_empty() {
-        true => Expr::cust("0"),
-        false => CaseStatement::new().case(gate.is_open(), 0).finally(1).into(),
-    };
-    Query::select()
-        .expr_as(flag(Expr::col((devices::Entity, devices::Column::HasAgent))), "runs_flows")
-        .expr_as(flag(linked), "linked")
-        .expr_as(flag(Expr::col((devices::Entity, devices::Column::IsUpdateTriggerSet))), "held")
-        .expr_as(flag(Expr::exists(open)), "behind")
-        .expr_as(outside, "outside")
-        .expr_as(Expr::cust("COUNT(*)"), "matching")
-        .from(devices::Entity)
-        .inner_join(device_presence::Entity, presence(P::DeviceId).equals(id))
-        .cond_where(matching.condition(SetForm::In))
-        .group_by_columns(["runs_flows", "linked", "held", "behind", "outside"].map(Alias::new))
         .take()
 }
 
@@ -293,7 +226,7 @@ pub(crate) type ClosedZones = Vec<(RowId, Vec<String>)>;
 
 impl Gate {
     /// The device's fleet has no update windows, or one is open where the device is.
-    fn is_open(&self) -> Condition {
+    pub(crate) fn is_open(&self) -> Condition {
         let device = |column: devices::Column| Expr::col((devices::Entity, column));
         let closed = self.closed.iter().fold(Condition::any(), |closed, (fleet_id, zones)| {
             let there = device(devices::Column::TimeZone).is_in(zones.iter().map(String::as_str));

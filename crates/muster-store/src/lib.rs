@@ -36,6 +36,7 @@ pub mod pairing;
 pub mod port_tunnels;
 pub mod presence;
 mod printable;
+pub mod prospects;
 pub mod registries;
 pub mod repositories;
 pub mod resources;

@@ -13,11 +13,12 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryF
 
 use crate::db::{Db, Result, Tx};
 use crate::deployments::{deadlines, targets_in};
-use crate::entities::{deployments, fleets, rollouts, targets};
+use crate::entities::{attempts, deployments, fleets, rollouts, targets};
 use crate::error::StoreError;
 use crate::filter::{Matching, SetForm};
 use crate::targets::is_open;
 
+mod cut;
 mod release;
 
 /// A rollout to be made with its deployment.
@@ -369,6 +370,9 @@ impl Tx {
         self.take_back(&rollout, server).await?;
         let Some(rollout) = self.find_rollout(deployment_id).await? else { return Ok(None) };
         let plan = rollout.plan(self.now());
+        if rollout.policy.disruption.is_some() && plan.may_start > 0 {
+            self.take_turn_in_fleet(rollout.fleet_id).await?;
+        }
         // Always, so that two servers which plan at once do not both spend one budget.
         self.store_state(deployment_id, plan.state).await?;
         let released = if plan.may_start > 0 { self.release(&rollout, &plan, server).await? } else { 0 };
@@ -388,6 +392,24 @@ impl Tx {
             .col_expr(R::FailuresForgiven, Expr::value(number(state.failures_forgiven)))
             .col_expr(R::Turn, Expr::col((rollouts::Entity, R::Turn)).add(1))
             .filter(R::DeploymentId.eq(deployment_id))
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Lets every other rollout of the fleet notice, whose round is at this moment: two of
+    /// them must not both spend the places of one site.
+    async fn take_turn_in_fleet(&self, fleet_id: RowId) -> Result<()> {
+        use rollouts::Column as R;
+        let of_fleet = Query::select()
+            .column((deployments::Entity, deployments::Column::Id))
+            .from(deployments::Entity)
+            .and_where(Expr::col((deployments::Entity, deployments::Column::FleetId)).eq(fleet_id))
+            .take();
+        rollouts::Entity::update_many()
+            .col_expr(R::Turn, Expr::col((rollouts::Entity, R::Turn)).add(1))
+            .filter(Expr::cust(r#""rollouts"."phase" < 3"#))
+            .filter(R::DeploymentId.in_subquery(of_fleet))
             .exec(&self.conn)
             .await?;
         Ok(())
@@ -481,14 +503,14 @@ impl Tx {
     }
 
     /// Makes a new attempt for every failed device of a deployment, and says for how
-    /// many. What the failed attempt's steps said is forgotten.
+    /// many. How the failed attempt ended is kept, and what its steps said.
     pub async fn retry_failed(&self, deployment_id: RowId) -> Result<u64> {
         use targets::Column as T;
         let Some(deployment) = deployments::Entity::find_by_id(deployment_id).one(&self.conn).await? else {
             return Ok(0);
         };
         let has_rollout = self.has_rollout(deployment_id).await?;
-        self.forget_steps_of_failed(deployment_id).await?;
+        self.keep_failed(deployment_id).await?;
         let pending = deadlines(deployment.pending_deadline_ms, 0, 0).pending;
         let until = self.now().after(pending).as_millis();
         let retried = targets::Entity::update_many()
@@ -516,18 +538,42 @@ impl Tx {
         Ok(retried)
     }
 
-    async fn forget_steps_of_failed(&self, deployment_id: RowId) -> Result<()> {
-        use crate::entities::steps;
-        let failed = Query::select()
-            .column((targets::Entity, targets::Column::DeviceId))
+    /// Notes how the attempts ended that are followed by another: one statement.
+    async fn keep_failed(&self, deployment_id: RowId) -> Result<()> {
+        use attempts::Column as A;
+        use targets::Column as T;
+        let ended = Query::select()
+            .columns(
+                [
+                    T::DeploymentId,
+                    T::DeviceId,
+                    T::Attempt,
+                    T::Status,
+                    T::ReasonCode,
+                    T::Reason,
+                    T::StartedAt,
+                    T::FinishedAt,
+                ]
+                .map(|column| (targets::Entity, column)),
+            )
             .from(targets::Entity)
             .and_where(failed_of(deployment_id))
             .take();
-        steps::Entity::delete_many()
-            .filter(steps::Column::DeploymentId.eq(deployment_id))
-            .filter(steps::Column::DeviceId.in_subquery(failed))
-            .exec(&self.conn)
-            .await?;
+        let mut keep = Query::insert();
+        keep.into_table(attempts::Entity)
+            .columns([
+                A::DeploymentId,
+                A::DeviceId,
+                A::Attempt,
+                A::Status,
+                A::ReasonCode,
+                A::Reason,
+                A::StartedAt,
+                A::FinishedAt,
+            ])
+            .select_from(ended)
+            .map_err(|error| StoreError::Corrupt { table: "attempts", problem: error.to_string() })?;
+        self.conn.execute(&keep).await?;
         Ok(())
     }
 

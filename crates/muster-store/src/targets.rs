@@ -19,7 +19,7 @@ use sea_orm::{
 
 use crate::db::{Db, Result, Tx};
 use crate::deployments::deadlines;
-use crate::entities::{deployments, devices, steps, targets};
+use crate::entities::{attempts, deployments, devices, steps, targets};
 use crate::error::StoreError;
 use crate::printable::printable;
 
@@ -30,6 +30,8 @@ pub struct TargetView {
     pub device_id: RowId,
     /// The device.
     pub device_uuid: String,
+    /// Which attempt it is at, from 1.
+    pub attempt: u32,
     /// Where it stands.
     pub status: TargetStatus,
     /// Why, where it is final.
@@ -87,6 +89,7 @@ const STORED_STEPS_MAX: u32 = 1_000;
 struct ViewRow {
     device_id: i64,
     uuid: String,
+    attempt: i32,
     status: i16,
     reason_code: String,
     reason: String,
@@ -102,6 +105,7 @@ impl TryFrom<ViewRow> for TargetView {
         Ok(Self {
             device_id: row.device_id,
             device_uuid: row.uuid,
+            attempt: row.attempt.try_into().unwrap_or(1),
             status: status(row.status)?,
             reason: Reason { code: row.reason_code, text: row.reason },
             started_at: moment(row.started_at),
@@ -143,15 +147,20 @@ impl From<&targets::Model> for Target {
 }
 
 impl<C: ConnectionTrait> Db<C> {
-    /// The next `limit` targets of a deployment behind the device row `after`, and whether there are more.
+    /// The next `limit` targets of a deployment behind the device row `after`, of those that stand so or
+    /// of all, and whether there are more.
     pub async fn targets_page(
         &self,
         deployment_id: RowId,
+        status: Option<TargetStatus>,
         after: Option<RowId>,
         limit: u64,
     ) -> Result<(Vec<TargetView>, bool)> {
         let after = after.unwrap_or(0);
         let query = select_views(deployment_id)
+            .and_where_option(
+                status.map(|status| Expr::col((targets::Entity, targets::Column::Status)).eq(status.code())),
+            )
             .and_where(Expr::col((targets::Entity, targets::Column::DeviceId)).gt(after))
             .order_by((targets::Entity, targets::Column::DeviceId), Order::Asc)
             .limit(limit + 1)
@@ -163,9 +172,55 @@ impl<C: ConnectionTrait> Db<C> {
         Ok((views.collect::<Result<_>>()?, is_more))
     }
 
-    /// How many devices a deployment has.
-    pub async fn targets_count(&self, deployment_id: RowId) -> Result<u64> {
-        let query = targets::Entity::find().filter(targets::Column::DeploymentId.eq(deployment_id));
+    /// How many devices of a deployment stand how: the statuses that some have.
+    pub async fn target_statuses(&self, deployment_id: RowId) -> Result<Vec<(TargetStatus, u64)>> {
+        use targets::Column as T;
+        let query = Query::select()
+            .column((targets::Entity, T::Status))
+            .expr_as(Expr::cust("COUNT(*)"), "devices")
+            .from(targets::Entity)
+            .and_where(Expr::col((targets::Entity, T::DeploymentId)).eq(deployment_id))
+            .group_by_col((targets::Entity, T::Status))
+            .order_by((targets::Entity, T::Status), Order::Asc)
+            .take();
+        let rows = self.conn.query_all(&query).await?;
+        let counted = |row: &sea_orm::QueryResult| {
+            let devices: i64 = row.try_get("", "devices")?;
+            Ok((status(row.try_get("", "status")?)?, devices.try_into().unwrap_or(0)))
+        };
+        rows.iter().map(counted).collect()
+    }
+
+    /// Why the devices of a deployment ended that did not succeed, and how many for each
+    /// reason's code, the most first.
+    pub async fn target_reasons(&self, deployment_id: RowId) -> Result<Vec<(TargetStatus, String, u64)>> {
+        use targets::Column as T;
+        let of = |column: T| Expr::col((targets::Entity, column));
+        let bad = [TargetStatus::Failed, TargetStatus::Aborted].map(TargetStatus::code);
+        let query = Query::select()
+            .columns([T::Status, T::ReasonCode].map(|column| (targets::Entity, column)))
+            .expr_as(Expr::cust("COUNT(*)"), "devices")
+            .from(targets::Entity)
+            .and_where(of(T::DeploymentId).eq(deployment_id))
+            .and_where(of(T::Status).is_in(bad))
+            .group_by_columns([T::Status, T::ReasonCode].map(|column| (targets::Entity, column)))
+            .order_by_expr(Expr::cust("COUNT(*)"), Order::Desc)
+            .order_by((targets::Entity, T::ReasonCode), Order::Asc)
+            .take();
+        let rows = self.conn.query_all(&query).await?;
+        let counted = |row: &sea_orm::QueryResult| {
+            let devices: i64 = row.try_get("", "devices")?;
+            Ok((status(row.try_get("", "status")?)?, row.try_get("", "reason_code")?, devices.try_into().unwrap_or(0)))
+        };
+        rows.iter().map(counted).collect()
+    }
+
+    /// How many devices a deployment has, of those that stand so or of all.
+    pub async fn targets_count(&self, deployment_id: RowId, status: Option<TargetStatus>) -> Result<u64> {
+        let mut query = targets::Entity::find().filter(targets::Column::DeploymentId.eq(deployment_id));
+        if let Some(status) = status {
+            query = query.filter(targets::Column::Status.eq(status.code()));
+        }
         Ok(query.count(&self.conn).await?)
     }
 
@@ -178,11 +233,38 @@ impl<C: ConnectionTrait> Db<C> {
         row.map(|row| TargetView::try_from(ViewRow::from_query_result(&row, "")?)).transpose()
     }
 
-    /// The steps that a device has reported in a deployment, in order.
-    pub async fn steps_of(&self, deployment_id: RowId, device_id: RowId) -> Result<Vec<StepResult>> {
+    /// How an attempt of a target stands: itself for the present one, and for one before how
+    /// that ended.
+    pub async fn find_attempt(
+        &self,
+        deployment_id: RowId,
+        target: &TargetView,
+        attempt: u32,
+    ) -> Result<Option<TargetView>> {
+        if attempt == target.attempt {
+            return Ok(Some(target.clone()));
+        }
+        let Ok(number) = i32::try_from(attempt) else { return Ok(None) };
+        let row = attempts::Entity::find_by_id((deployment_id, target.device_id, number)).one(&self.conn).await?;
+        let ended = |row: attempts::Model| {
+            Ok(TargetView {
+                attempt,
+                status: status(row.status)?,
+                reason: Reason { code: row.reason_code, text: row.reason },
+                started_at: moment(row.started_at),
+                finished_at: moment(row.finished_at),
+                ..target.clone()
+            })
+        };
+        row.map(ended).transpose()
+    }
+
+    /// The steps that a device has reported in an attempt at a deployment, in order.
+    pub async fn steps_of(&self, deployment_id: RowId, device_id: RowId, attempt: u32) -> Result<Vec<StepResult>> {
         let rows = steps::Entity::find()
             .filter(steps::Column::DeploymentId.eq(deployment_id))
             .filter(steps::Column::DeviceId.eq(device_id))
+            .filter(steps::Column::Attempt.eq(i64::from(attempt)))
             .order_by_asc(steps::Column::StepIndex)
             .all(&self.conn)
             .await?;
@@ -206,7 +288,10 @@ fn select_views(deployment_id: RowId) -> sea_orm::sea_query::SelectStatement {
     use targets::Column as T;
     let of = |column: T| (targets::Entity, column);
     Query::select()
-        .columns([T::DeviceId, T::Status, T::ReasonCode, T::Reason, T::StartedAt, T::FinishedAt, T::DeadlineAt].map(of))
+        .columns(
+            [T::DeviceId, T::Attempt, T::Status, T::ReasonCode, T::Reason, T::StartedAt, T::FinishedAt, T::DeadlineAt]
+                .map(of),
+        )
         .column((devices::Entity, devices::Column::Uuid))
         .from(targets::Entity)
         .inner_join(devices::Entity, Expr::col((devices::Entity, devices::Column::Id)).equals(of(T::DeviceId)))
@@ -324,6 +409,7 @@ impl Tx {
         let row = steps::Model {
             deployment_id: row.deployment_id,
             device_id: row.device_id,
+            attempt: row.attempt,
             step_index: i32::try_from(step.index).unwrap_or(i32::MAX),
             name: step.name.into_string(),
             exit_code: step.exit_code,
@@ -332,7 +418,8 @@ impl Tx {
             started_at: step.started_at.as_millis(),
             finished_at: step.finished_at.as_millis(),
         };
-        let key = [steps::Column::DeploymentId, steps::Column::DeviceId, steps::Column::StepIndex];
+        let key =
+            [steps::Column::DeploymentId, steps::Column::DeviceId, steps::Column::Attempt, steps::Column::StepIndex];
         let insert = steps::Entity::insert(steps::ActiveModel::from(row))
             .on_conflict(OnConflict::columns(key).do_nothing().to_owned());
         insert.exec_without_returning(&self.conn).await?;

@@ -11,7 +11,7 @@ from ..api import FINAL_STATUSES
 from ..flows import document
 from ..waiting import eventually
 from .breakages import BREAKAGES
-from .kinds import KINDS
+from .containers import KINDS
 
 MOMENTS = ("before", "during", "after", "in rollback")
 # A device that has not ended by then is stuck. Far above what any cell takes.

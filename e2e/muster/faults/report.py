@@ -4,7 +4,7 @@ import json
 
 from .breakages import BREAKAGES
 from .cells import ANYWHERE, MOMENTS
-from .kinds import KINDS
+from .containers import KINDS
 
 # What is counted, and how a broken promise begins.
 PROMISES = {

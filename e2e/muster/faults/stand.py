@@ -66,6 +66,7 @@ class Stand:
         self.server.start(options=["--public-url", self._address])
         self.v1, self.v2 = V1(self.server, self.account.user_token), V2(self.server, self.account)
         self._make_repository()
+        self._containers = None
 
     def _make_repository(self):
         answer = requests.post(
@@ -77,6 +78,12 @@ class Stand:
     @property
     def _bearer(self):
         return {"Authorization": f"Bearer {self.account.access_token}"}
+
+    def containers(self, make):
+        """The stand's one engine, made when the first device wants it."""
+        if self._containers is None:
+            self._containers = make(self)
+        return self._containers
 
     def store(self, path, content):
         """Stores an artifact; what a step says to fetch it."""
@@ -99,6 +106,8 @@ class Stand:
     def close(self):
         with contextlib.suppress(AssertionError):
             self.server.process.stop()
+        if self._containers:
+            self._containers.close()
         self.network.close()
         if self.postgres:
             self.postgres.stop()

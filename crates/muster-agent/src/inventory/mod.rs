@@ -1,8 +1,10 @@
 //! What the device is and how it fares.
 //!
 //! * [`proc`]: reads the texts of `/proc` and `/etc`; pure;
-//! * [`host`]: asks the system.
+//! * [`host`]: asks the system;
+//! * [`capabilities`]: what the agent can do.
 
+pub mod capabilities;
 pub mod host;
 pub mod proc;
 

@@ -14,6 +14,7 @@ use super::session::{End, Session};
 use super::socket::{Ends, LinkError, Socket, dial};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
+use crate::inventory::capabilities::capabilities;
 use crate::net::Dialer;
 use crate::remote::Carriers;
 use crate::run::driver::{Message, Report};
@@ -74,7 +75,7 @@ impl<R: Rng> Keeper<R> {
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
         let identity = Identity::from_secret_bytes(&self.secret);
-        let session = Session::new(self.device.clone(), identity, facts, self.carriers.policy());
+        let session = Session::new(self.device.clone(), identity, facts, capabilities(), self.carriers.policy());
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,

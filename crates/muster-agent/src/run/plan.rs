@@ -109,8 +109,9 @@ fn task(instruction: &Instruction, index: usize, step: &Step, values: &InputValu
     let artifact = instruction.artifact(index).cloned();
     if let (Some(path), None) = (action.artifact(), &artifact) {
         let text = format!(
-            "Step {name} needs the artifact {}, and the server did not say where it is.",
-            quoted(path.as_str())
+            "Step {name} needs {} of a registry, and the server did not say where it is: \
+             the account has no registry of that name, or it no such thing.",
+            quoted(path)
         );
         return Err(Reason::new("artifact_missing", text));
     }

@@ -16,6 +16,7 @@ use super::journal::Journal;
 use super::machine::{Origin, Run};
 use crate::files::{make_private_dir, read_json, remove_dir, sync_parent, write_json};
 use crate::step::dir::{self, StepDir};
+use crate::step::settle;
 
 /// Ends the name of a directory that is about to be removed.
 const REMOVED: &str = ".removed";
@@ -81,7 +82,7 @@ impl RunStore {
             dir::remove_all(&self.dir(&id))?;
         }
         if run.is_finished() {
-            dir::remove_saved(&self.dir(&id))?;
+            settle::begin(&self.dir(&id))?;
         }
         Ok(Some(KnownRun { id, arrival, run }))
     }
@@ -102,7 +103,7 @@ impl RunStore {
         self.journals.get_mut(id).ok_or_else(|| unknown(id))?.append(entry)?;
         if matches!(entry, Entry::Finished { .. }) {
             // Nothing will be put back any more.
-            dir::remove_saved(&self.dir(id))?;
+            settle::begin(&self.dir(id))?;
         }
         Ok(())
     }

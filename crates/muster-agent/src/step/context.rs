@@ -1,7 +1,7 @@
 //! What a step's work may use: its directory, its output, its time, and commands.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use muster_link::Artifact;
 use tokio::time::Instant;
 
 use super::dir::StepDir;
+use super::engine;
 use super::orphans;
 use super::output::HeadTail;
 use super::saved::Saved;
@@ -65,6 +66,8 @@ pub(super) struct Context {
     pub(super) saved: Saved,
     pub(super) clock: Clock,
     pub(super) trust: Trust,
+    /// Where the container engine listens, when that was set.
+    pub(super) docker_socket: Option<PathBuf>,
     supervisor: Supervisor,
     began: Instant,
     /// Set while the work is undone: nothing may stop that.
@@ -78,7 +81,8 @@ impl Context {
         let saved = Saved::new(dir.saved(spec.index));
         let (stdout, stderr) = Default::default();
         let is_undoing = RefCell::new(matches!(spec.task, Task::Restore(_)));
-        Self { spec, dir, saved, clock, trust, supervisor, began: Instant::now(), is_undoing, stdout, stderr }
+        let (docker_socket, began) = (None, Instant::now());
+        Self { spec, dir, saved, clock, trust, docker_socket, supervisor, began, is_undoing, stdout, stderr }
     }
 
     /// What the step needs of a registry.
@@ -92,6 +96,22 @@ impl Context {
     /// Where the step may keep what it fetches, when that need not be beside its target.
     pub(super) fn scratch(&self, name: &str) -> PathBuf {
         self.saved.path().join(name)
+    }
+
+    /// Where the device's container engine listens.
+    pub(super) fn docker_socket(&self) -> Result<PathBuf, Failure> {
+        engine::socket(self.docker_socket.as_deref(), std::env::var("DOCKER_HOST").ok().as_deref())
+    }
+
+    /// The run's name, as its directory has it.
+    pub(super) fn run_name(&self) -> String {
+        let run = self.dir.path().parent().and_then(Path::file_name);
+        run.unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Adds to what the step has put out, as if it had been a command.
+    pub(super) fn keep(&self, is_error: bool, bytes: &[u8]) {
+        if is_error { &self.stderr } else { &self.stdout }.borrow_mut().push(bytes);
     }
 
     /// Adds a line to the step's output.

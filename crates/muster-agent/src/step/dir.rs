@@ -131,20 +131,16 @@ const SAVED: &str = "saved-";
 
 /// Removes every step directory of a run.
 pub fn remove_all(run: &Path) -> io::Result<()> {
-    remove_named(run, "step-")
+    named(run, "step-")?.iter().try_for_each(|dir| remove_dir(dir))
 }
 
-/// Removes what the steps of a run saved: the run is over.
-pub fn remove_saved(run: &Path) -> io::Result<()> {
-    remove_named(run, SAVED)
+/// Where the steps of a run saved what they changed.
+pub fn all_saved(run: &Path) -> io::Result<Vec<PathBuf>> {
+    named(run, SAVED)
 }
 
-fn remove_named(run: &Path, begin: &str) -> io::Result<()> {
-    for entry in fs::read_dir(run)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(begin) {
-            remove_dir(&entry.path())?;
-        }
-    }
-    Ok(())
+fn named(run: &Path, begin: &str) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(run)?.map(|entry| entry.map(|entry| entry.path()));
+    let is_named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(begin));
+    paths.filter(|path| path.as_ref().is_ok_and(is_named)).collect()
 }

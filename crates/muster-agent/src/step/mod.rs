@@ -12,6 +12,8 @@
 //!   verifies, and undoes;
 //! * `saved`: what a step was about to change, and how it is put back;
 //! * `actions`: a file for each ready-made action; `fetch`: artifacts over HTTP;
+//!   `engine`: the device's container engine;
+//! * [`settle`]: what stood ready to be put back, once the run is over;
 //! * [`output`]: what is kept of an output stream.
 //!
 //! # Why a step never runs twice, and is never lost
@@ -36,12 +38,14 @@
 mod actions;
 mod context;
 pub mod dir;
+mod engine;
 mod fetch;
 mod orphans;
 pub mod output;
 mod perform;
 pub mod runner;
 mod saved;
+pub mod settle;
 mod supervise;
 mod xattrs;
 
@@ -99,6 +103,8 @@ impl Task {
         }
     }
 }
+
+pub use actions::CARRIED_OUT;
 
 /// Whether this version of the agent can carry out `action`.
 pub fn is_supported(action: &BuiltIn) -> bool {

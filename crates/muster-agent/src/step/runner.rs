@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
@@ -25,13 +25,16 @@ const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const SAVES_MAX: u32 = 24;
 
 /// Runs the step that `dir` describes and leaves its result there.
-pub fn run(dir: &Path, clock: &Clock, trust: &Trust) -> io::Result<()> {
+///
+/// `docker_socket` is where the container engine listens, when that was set.
+pub fn run(dir: &Path, docker_socket: Option<PathBuf>, clock: &Clock, trust: &Trust) -> io::Result<()> {
     let dir = StepDir::new(dir);
     check_lock(&dir)?;
     let spec = dir.spec()?;
     let (tx, events) = mpsc::channel();
     forward_signals(tx.clone())?;
-    let context = Context::new(spec, dir.clone(), clock.clone(), trust.clone(), Supervisor { tx, events });
+    let mut context = Context::new(spec, dir.clone(), clock.clone(), trust.clone(), Supervisor { tx, events });
+    context.docker_socket = docker_socket;
     save(&dir, &perform(&context))
 }
 

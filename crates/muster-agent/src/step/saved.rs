@@ -91,8 +91,8 @@ struct Tree {
 }
 
 impl Saved {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self(path)
+    pub(super) fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
     }
 
     /// The directory's path.

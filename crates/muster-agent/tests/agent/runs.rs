@@ -133,7 +133,9 @@ async fn what_cannot_be_carried_out_fails_before_it_begins() {
     let (_server, device, mut link) = linked().await;
     let first = || step("one", &device.append("log", "one"));
     let uses = json!({"name": "two", "uses": {"name": "connect/docker", "with": {"registry": "r", "image-path": "p", "image-tag": "t"}}, "timeout_ms": 1});
-    let cases = [(uses, "unsupported_step"), (step("two", "${{ inputs.gone }}"), "bad_flow")];
+    let later = json!({"name": "two", "uses": {"name": "connect/later", "with": {}}, "timeout_ms": 1});
+    let cases =
+        [(uses, "artifact_missing"), (later, "unsupported_step"), (step("two", "${{ inputs.gone }}"), "bad_flow")];
     for (i, (bad, code)) in cases.into_iter().enumerate() {
         link.instruct(&instruction(&format!("dp-1a2b-3c4d.{}", i + 1), &json!([first(), bad]), &json!({}))).await;
         let told = link.until_over(0).await;

@@ -11,6 +11,7 @@
 pub mod actions;
 pub mod inputs;
 mod locate;
+pub mod restores;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod yaml;
@@ -115,6 +116,16 @@ impl Flow {
         let steps = self.steps.iter().map(step).fold(RUN_DEADLINE_SLACK, Duration::saturating_add);
         let rollback = if self.rollback.is_some() { STEP_TIMEOUT_DEFAULT } else { Duration::ZERO };
         steps.saturating_add(rollback)
+    }
+
+    /// Every ready-made action that its steps need, each once.
+    pub fn uses(&self) -> std::collections::BTreeSet<&str> {
+        let actions = self.steps.iter().map(|step| &step.action);
+        let uses = actions.filter_map(|action| match action {
+            Action::Run(_) => None,
+            Action::Uses { name, .. } => Some(name.as_str()),
+        });
+        uses.collect()
     }
 
     /// Every text of the flow that may refer to an input, with its place.

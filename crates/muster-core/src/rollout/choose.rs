@@ -19,7 +19,8 @@ pub struct Candidate {
 ///
 /// A device with a tag of which enough are at it steps aside first, so that it keeps
 /// no other from its place; the rest have a place each among the devices of each of
-/// their tags. The first of them is always let through.
+/// their tags. The first of them is always let through. `in_progress` counts the devices of
+/// each tag that any deployment of the fleet is at.
 pub fn choose(
     candidates: &[Candidate],
     in_progress: &HashMap<RowId, u64>,

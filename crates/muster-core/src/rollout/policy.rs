@@ -69,7 +69,8 @@ impl Share {
     }
 }
 
-/// At most so many devices at once that bear the same tag of this key: `site=12` and
+/// At most so many devices at once that bear the same tag of this key, whichever
+/// deployments of the fleet are at them: `site=12` and
 /// `site=13` are two sites. A device without such a tag is not limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disruption {

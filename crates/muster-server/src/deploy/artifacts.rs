@@ -49,12 +49,22 @@ struct Reference {
     path: Option<String>,
     /// The address of a repository of git.
     git: Option<String>,
+    /// An image of containers: its path and its tag.
+    image: Option<(String, String)>,
+    /// A compose file stands in the flow: its images need the credential alone.
+    has_compose: bool,
 }
 
 impl Reference {
     fn of(with: &actions::With, values: &InputValues) -> Option<Self> {
         let text = |key: &str| with.get(key)?.as_str().and_then(|text| fill(text, values).ok());
-        Some(Self { registry: text("registry")?, path: text("artifactory-path"), git: text("repository") })
+        Some(Self {
+            registry: text("registry")?,
+            path: text("artifactory-path"),
+            git: text("repository"),
+            image: text("image-path").zip(text("image-tag")),
+            has_compose: with.contains_key("compose"),
+        })
     }
 }
 
@@ -124,13 +134,20 @@ async fn own<C: ConnectionTrait>(
 
 /// Something of another registry, with the credential that the account keeps for it.
 fn other(app: &App, account_id: RowId, registry: &Registry, reference: &Reference) -> Option<Artifact> {
-    let url = match (&reference.git, &reference.path) {
+    let url = match (&reference.git, &reference.path, &reference.image) {
         // The credential is shown to no other server than its own.
-        (Some(git), _) if authority(git) == authority(&registry.url) => git.clone(),
-        (None, Some(path)) if registry.kind != RegistryKind::Docker => {
+        (Some(git), ..) if authority(git) == authority(&registry.url) => git.clone(),
+        (None, None, Some((path, tag))) if registry.kind != RegistryKind::Git => {
+            image(registry.kind, &registry.url, path, tag)?
+        }
+        (None, Some(path), _) if registry.kind != RegistryKind::Docker => {
             let path = ArtifactPath::parse(path).ok()?;
             let scheme = if registry.url.contains("://") { "" } else { "https://" };
             format!("{scheme}{}/{}", registry.url.trim_end_matches('/'), encoded(path.as_str()))
+        }
+        (None, None, None) if reference.has_compose => {
+            let scheme = if registry.url.contains("://") { "" } else { "https://" };
+            format!("{scheme}{}", registry.url)
         }
         _ => return None,
     };
@@ -147,6 +164,34 @@ fn other(app: &App, account_id: RowId, registry: &Registry, reference: &Referenc
     });
     let headers = credential.map(|value| ("Authorization".to_owned(), Secret::received(&value))).into_iter().collect();
     Some(Artifact { url, headers, sha256: None, size_bytes: None })
+}
+
+/// The image's name, as a container engine takes it: `HOST/PATH:TAG`, or `HOST/PATH@DIGEST`.
+///
+/// A path may begin with the registry's own host. One that begins with another is of no
+/// use: the credential is shown to no other server.
+fn image(kind: RegistryKind, url: &str, path: &str, tag: &str) -> Option<String> {
+    let host = authority(url);
+    let first = path.split_once('/').map_or("", |(first, _)| first);
+    let is_host = first == "localhost" || first.contains(['.', ':']);
+    let mark = if tag.starts_with("sha256:") { '@' } else { ':' };
+    match is_host {
+        true if first.eq_ignore_ascii_case(host) => Some(format!("{path}{mark}{tag}")),
+        true => None,
+        false => Some(format!("{host}/{}{path}{mark}{tag}", folder(kind, url))),
+    }
+}
+
+/// Where the images of a Docker registry stand on its host. Artifactory has its other
+/// things below its address, and its images on its host.
+fn folder(kind: RegistryKind, url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.split_once('/').map_or("", |(_, path)| path).trim_matches('/');
+    // What stands there at Docker Hub, and at registries by their interface, is no folder.
+    if kind != RegistryKind::Docker || matches!(path, "" | "v1" | "v2") {
+        return String::new();
+    }
+    format!("{path}/")
 }
 
 /// The host and port that an address names.
@@ -186,6 +231,22 @@ fn told(app: &App, source: &Source, device_id: RowId) -> Artifact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_named_as_an_engine_takes_it() {
+        let some = |text: &str| Some(text.to_owned());
+        let docker = RegistryKind::Docker;
+        assert_eq!(image(docker, "https://r.example.com", "a/b", "1"), some("r.example.com/a/b:1"));
+        assert_eq!(image(docker, "r.example.com:5000", "r.example.com:5000/a", "1"), some("r.example.com:5000/a:1"));
+        assert_eq!(
+            image(docker, "https://r.example.com/team/", "a", "sha256:0f"),
+            some("r.example.com/team/a@sha256:0f")
+        );
+        assert_eq!(image(docker, "https://index.docker.io/v1/", "library/a", "1"), some("index.docker.io/library/a:1"));
+        let artifactory = image(RegistryKind::Artifactory, "https://x.example.com/artifactory", "platform-url/a", "1");
+        assert_eq!(artifactory, some("x.example.com/platform-url/a:1"));
+        assert_eq!(image(docker, "https://r.example.com", "evil.org/a", "1"), None);
+    }
 
     #[test]
     fn an_address_names_its_server() {

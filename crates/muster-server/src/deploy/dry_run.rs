@@ -1,14 +1,13 @@
-//! What a deployment would do, without making it.
+//! What a device filter means for a deployment, without making it.
 
 use muster_core::filter::DeviceFilter;
 use muster_core::limits::DRY_RUN_SAMPLE;
-use muster_core::target::{Reason, TargetStatus, without_agent};
+use muster_core::target::Reason;
 use muster_store::StoreError;
 use muster_store::devices::Device;
-use muster_store::dispatch::Standing;
 
-use super::deployments::{Order, new_deployment};
-use super::standing::{STARTING, why};
+use super::deployments::{Order, settle, stored_flow};
+use super::prospects::{Needs, Verdict, verdict};
 use crate::access::Permitted;
 use crate::app::App;
 use crate::error::Result;
@@ -22,7 +21,7 @@ pub struct DryRun {
     pub would_start: u64,
     /// How many would wait, for each reason.
     pub would_wait: Vec<(Reason, u64)>,
-    /// How many cannot run update flows, for each reason.
+    /// How many cannot run the update flow, for each reason.
     pub refused: Vec<(Reason, u64)>,
     /// Some of the matching devices, those that enrolled first.
     pub sample: Vec<Device>,
@@ -39,31 +38,29 @@ pub async fn dry_run(
     within: impl Fn(StoreError) -> StoreError,
 ) -> Result<DryRun> {
     let db = app.store.read();
-    if let Some(order) = order {
-        new_deployment(app, db, permitted, order).await?;
-    }
+    let needs = match order {
+        Some(order) => {
+            let flow = stored_flow(db, permitted, order).await?.flow;
+            settle(app, db, permitted, &flow, &order.terms).await?;
+            Needs::of(&flow)
+        }
+        None => Needs::default(),
+    };
     let matching = db.resolve(permitted.fleet(), filter).await.map_err(within)?;
     let (sample, _) = db.devices_page(&matching, None, DRY_RUN_SAMPLE).await?;
     let mut run = DryRun { matching: 0, would_start: 0, would_wait: Vec::new(), refused: Vec::new(), sample };
-    for (standing, devices) in db.prospects(&matching).await? {
-        run.count(standing, devices);
-    }
-    run.would_wait.sort_by(|(one, _), (other, _)| one.code.cmp(&other.code));
-    Ok(run)
-}
-
-impl DryRun {
-    fn count(&mut self, standing: Option<Standing>, devices: u64) {
-        self.matching += devices;
-        let Some(standing) = standing else {
-            let (_, reason) = without_agent();
-            return add(&mut self.refused, reason, devices);
-        };
-        match why(TargetStatus::Pending, standing) {
-            Some(reason) if reason.code != STARTING => add(&mut self.would_wait, reason, devices),
-            _ => self.would_start += devices,
+    for (prospect, devices) in db.prospects(&matching).await? {
+        run.matching += devices;
+        match verdict(&prospect, &needs) {
+            Verdict::Starts => run.would_start += devices,
+            Verdict::Waits(reason) => add(&mut run.would_wait, reason, devices),
+            Verdict::Refuses(reason) => add(&mut run.refused, reason, devices),
         }
     }
+    for counts in [&mut run.would_wait, &mut run.refused] {
+        counts.sort_by(|(one, _), (other, _)| one.code.cmp(&other.code));
+    }
+    Ok(run)
 }
 
 fn add(counts: &mut Vec<(Reason, u64)>, reason: Reason, devices: u64) {

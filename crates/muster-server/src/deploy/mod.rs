@@ -5,6 +5,8 @@ pub mod deployments;
 pub mod dry_run;
 pub mod engine;
 pub mod flows;
+pub mod preview;
+pub mod prospects;
 pub mod reports;
 pub mod rollouts;
 pub mod standing;

@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod download;
 pub mod error;
 pub mod extract;
+pub mod keyed;
 pub mod order;
 pub mod source;
 

@@ -12,7 +12,7 @@ use muster_core::wire::optional_object;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::deploy::deployments::{Order, RolloutOrder};
+use crate::deploy::deployments::{Order, RolloutOrder, Terms};
 
 /// What is deployed, and how.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -71,6 +71,11 @@ impl Configuration {
             (None, None) => return Err(Invalid::missing(fields.inner)),
         };
         let flow = flow.parse().map_err(|refusal: Invalid| refusal.within(flow_field))?;
+        Ok(Order { flow, flow_field, terms: self.terms(fields, filter)? })
+    }
+
+    /// What is asked beside the flow, for the devices that `filter` matches.
+    pub fn terms(self, fields: FlowFields, filter: DeviceFilter) -> Result<Terms, Invalid> {
         let comment = self.comment().map_err(|refusal| refusal.within(fields.configuration));
         let app = self.app.map(ConfiguredApp::check).transpose();
         let app = app.map_err(|refusal| refusal.within("app").within(fields.configuration))?;
@@ -78,10 +83,8 @@ impl Configuration {
         let deadlines = deadlines.map_err(|refusal| refusal.within("deadlines").within(fields.configuration));
         let rollout = self.rollout.map(RolloutOrder::try_from).transpose();
         let rollout = rollout.map_err(|refusal| refusal.within("rollout").within(fields.configuration));
-        Ok(Order {
+        Ok(Terms {
             filter,
-            flow,
-            flow_field,
             configuration_field: fields.configuration,
             comment: comment?,
             app,
@@ -89,6 +92,11 @@ impl Configuration {
             deadlines: deadlines?,
             rollout: rollout?,
         })
+    }
+
+    /// Whether a flow is named.
+    pub fn names_flow(&self) -> bool {
+        self.flow_uuid.is_some()
     }
 
     fn comment(&self) -> Result<Text, Invalid> {

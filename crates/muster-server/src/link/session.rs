@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
+use muster_core::flow::actions::USES;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::limits::HEARTBEATS_MISSED_MAX;
 use muster_link::{Facts, Metrics, Nonce, PublicKey, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability};
@@ -13,8 +14,8 @@ use muster_store::presence::Keepalive;
 use muster_store::targets::{Report, ReportOutcome};
 
 /// What this server can make use of.
-const KNOWN_CAPABILITIES: [&str; 3] =
-    [capability::PORT_TUNNEL, capability::TUNNEL_TO_NETWORK, capability::UPLOAD_FILES];
+const KNOWN_CAPABILITIES: [&str; 4] =
+    [capability::PORT_TUNNEL, capability::TUNNEL_TO_NETWORK, capability::UPLOAD_FILES, capability::DOCKER_ENGINE];
 
 /// What a device must say first: who it is, and its proof.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +30,18 @@ pub struct Hello {
     pub capabilities: Vec<String>,
 }
 
+fn is_known(capability: &str) -> bool {
+    let action = capability.strip_prefix(capability::ACTION_PREFIX);
+    KNOWN_CAPABILITIES.contains(&capability) || action.is_some_and(|action| USES.contains(&action))
+}
+
 impl Hello {
     /// The hello that the first message is, if it is one.
     pub fn from_message(message: ToServer) -> Option<Self> {
         match message {
             ToServer::Hello { device_uuid, signature, facts, mut capabilities, .. } => {
                 // Others are of no use to this server.
-                capabilities.retain(|word| KNOWN_CAPABILITIES.contains(&word.as_str()));
+                capabilities.retain(|word| is_known(word));
                 capabilities.sort();
                 capabilities.dedup();
                 Some(Self { device_uuid, signature, facts: facts.bounded(), capabilities })

@@ -20,7 +20,7 @@ enum Ended {
     #[error("the device did not take it")]
     NoCarrier,
     #[error("the link of the device ended")]
-    LinkEnded,
+    LinkGone,
     #[error("the tunnel ended")]
     Cut,
     #[error(transparent)]
@@ -47,7 +47,7 @@ async fn carry(app: &App, tunnel: &LiveTunnel, local: &mut Local) -> Result<(), 
     let taken = timeout(CARRIER_TIMEOUT, open(app, tunnel)).await.ok().flatten().ok_or(Ended::NoCarrier)?;
     let Taken { mut carrier, link, link_ends } = taken;
     let pumped = pump(&mut carrier, local, &tunnel.counts, Some(app.config.stream_limits));
-    link_ends.run_until_cancelled(pumped).await.ok_or(Ended::LinkEnded)??;
+    link_ends.run_until_cancelled(pumped).await.ok_or(Ended::LinkGone)??;
     app.carriers.give_back(link, carrier);
     Ok(())
 }

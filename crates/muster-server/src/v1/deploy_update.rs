@@ -84,7 +84,7 @@ impl DeployUpdate {
         let asker = Asker::new(app, source);
         let (permitted, filter) = asker.caller_and_filter(operation, &self.user_token, self.device_filter).await?;
         let order = self.deployment_configuration.order(self.flow_id.as_deref(), FLOW_FIELDS, filter)?;
-        deployments::create(app, &permitted, &order).await?;
+        deployments::create(app, &permitted, &order, None).await?;
         Ok(Json(CREATED))
     }
 }

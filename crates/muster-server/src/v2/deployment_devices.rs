@@ -5,9 +5,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use indexmap::IndexMap;
 use muster_core::access::Operation;
-use muster_core::target::{Reason, StepResult};
+use muster_core::invalid::{Invalid, quoted};
+use muster_core::target::{Reason, StepResult, TargetStatus};
 use muster_store::targets::TargetView;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
@@ -39,6 +40,22 @@ impl From<&TargetView> for TargetBody {
     }
 }
 
+/// Which devices of a deployment.
+#[derive(Debug, Default, Deserialize)]
+pub struct StatusQuery {
+    status: Option<String>,
+}
+
+impl StatusQuery {
+    fn status(&self) -> Result<Option<TargetStatus>, Invalid> {
+        let Some(word) = self.status.as_deref().filter(|word| !word.is_empty()) else { return Ok(None) };
+        let known = TargetStatus::ALL.into_iter().find(|status| status.v2_word() == word);
+        let words = || TargetStatus::ALL.map(|status| quoted(status.v2_word())).join(", ");
+        let unknown = || Invalid::new("status", format!("{} is none of {}", quoted(word), words()));
+        known.map(Some).ok_or_else(unknown)
+    }
+}
+
 /// A page of a deployment's devices.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TargetPage {
@@ -54,6 +71,7 @@ pub struct TargetPage {
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("deployment_uuid" = String, Path, description = "The deployment"),
+        ("status" = Option<String>, Query, description = "Muster's own: only devices that stand so, `Failed` for instance"),
         PageQuery,
     ),
     responses(
@@ -66,14 +84,15 @@ pub async fn list(
     State(app): State<App>,
     bearer: Bearer,
     ApiPath((key, uuid)): ApiPath<(String, String)>,
+    ApiQuery(which): ApiQuery<StatusQuery>,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<TargetPage>, ApiError> {
     let permitted = bearer.fleet(Operation::ListDeploymentDevices, &key).await?;
-    let (page, store) = (query.page()?, app.store.read());
+    let (page, status, store) = (query.page()?, which.status()?, app.store.read());
     let deployment = deployments::find(store, &permitted, &uuid).await?;
-    let (targets, is_more) = store.targets_page(deployment.id, page.after, page.limit).await?;
+    let (targets, is_more) = store.targets_page(deployment.id, status, page.after, page.limit).await?;
     let after = page.next(targets.last().map(|target| target.device_id), is_more);
-    let total = store.targets_count(deployment.id).await?;
+    let total = store.targets_count(deployment.id, status).await?;
     let by_uuid = targets.iter().map(|target| (target.device_uuid.clone(), TargetBody::from(target)));
     Ok(Json(TargetPage {
         deployment_by_device_uuid: by_uuid.collect(),
@@ -109,6 +128,21 @@ pub struct TargetWithSteps {
     why: Option<Why>,
 }
 
+/// Which attempt of a device at a deployment.
+#[derive(Debug, Default, Deserialize)]
+pub struct AttemptQuery {
+    attempt: Option<String>,
+}
+
+impl AttemptQuery {
+    fn attempt(&self) -> Result<Option<u32>, Invalid> {
+        let Some(text) = self.attempt.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| *number > 0);
+        let refusal = || Invalid::new("attempt", format!("{} is no whole number from 1", quoted(text)));
+        number.map(Some).ok_or_else(refusal)
+    }
+}
+
 /// Why a device stands in a deployment as it does: only with `enrich_info`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Why {
@@ -118,6 +152,9 @@ pub struct Why {
     reason: Option<String>,
     /// When the present state ends by itself; null once it is final.
     deadline_time: Option<String>,
+    /// Which attempt this is, from 1; those before are shown with `attempt`.
+    #[schema(required = false)]
+    attempt: u32,
 }
 
 impl Why {
@@ -128,6 +165,7 @@ impl Why {
             reason_code: some(code),
             reason: some(text),
             deadline_time: (!target.status.is_final()).then(|| target.deadline_at.to_spaced()),
+            attempt: target.attempt,
         }
     }
 }
@@ -140,12 +178,13 @@ impl Why {
         ("project_key" = String, Path, description = "The fleet's key"),
         ("deployment_uuid" = String, Path, description = "The deployment"),
         ("device_uuid" = String, Path, description = "The device"),
-        ("enrich_info" = Option<bool>, Query, description = "Muster's own: add the reason and the deadline"),
+        ("enrich_info" = Option<bool>, Query, description = "Muster's own: add the reason, the deadline and the attempt"),
+        ("attempt" = Option<u32>, Query, description = "Muster's own: how an earlier attempt ended; by default the newest"),
     ),
     responses(
         (status = 200, description = "The device and its steps", body = TargetWithSteps),
         (status = 400, description = "A parameter is wrong", body = Error),
-        (status = 404, description = "No such fleet, deployment or device", body = Error),
+        (status = 404, description = "No such fleet, deployment, device or attempt", body = Error),
     ),
 )]
 pub async fn get(
@@ -153,13 +192,15 @@ pub async fn get(
     bearer: Bearer,
     ApiPath((key, uuid, device)): ApiPath<(String, String, String)>,
     ApiQuery(query): ApiQuery<EnrichQuery>,
+    ApiQuery(which): ApiQuery<AttemptQuery>,
 ) -> Result<Json<TargetWithSteps>, ApiError> {
     let permitted = bearer.fleet(Operation::GetDeploymentDevice, &key).await?;
-    let enrich = flag("enrich_info", query.enrich_info.as_deref())?;
+    let (enrich, attempt) = (flag("enrich_info", query.enrich_info.as_deref())?, which.attempt()?);
     let store = app.store.read();
     let deployment = deployments::find(store, &permitted, &uuid).await?;
-    let target = deployments::find_target(store, &deployment, &device).await?;
-    let steps = store.steps_of(deployment.id, target.device_id).await?;
+    let newest = deployments::find_target(store, &deployment, &device).await?;
+    let target = deployments::find_attempt(store, &deployment, &newest, attempt).await?;
+    let steps = store.steps_of(deployment.id, target.device_id, target.attempt).await?;
     let why = match enrich {
         true => Some(Why::new(&target, standing::reason(store, deployment.id, &target).await?)),
         false => None,

@@ -7,6 +7,7 @@ use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, WireDeviceFilter};
 use muster_core::invalid::Invalid;
+use muster_core::target::TargetStatus;
 use muster_core::wire::object;
 use muster_store::deployments::Deployment;
 use muster_store::rollouts::Rollout;
@@ -14,12 +15,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
+use super::devices::EnrichQuery;
 use super::rollouts::RolloutBody;
-use super::wire::{Error, Message, PageQuery, PaginationInfo};
+use super::wire::{Error, Message, PageQuery, PaginationInfo, flag};
 use crate::app::App;
 use crate::deploy::deployments::{self, Order};
+use crate::http::keyed::Keyed;
 use crate::http::order::{Configuration, FlowFields};
-use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
+use crate::http::{ApiError, ApiPath, ApiQuery};
 
 /// Body of the creation of a deployment.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -37,7 +40,7 @@ pub struct CreateBody {
 }
 
 /// How API v2 names the flow.
-const FLOW_FIELDS: FlowFields = FlowFields {
+pub(super) const FLOW_FIELDS: FlowFields = FlowFields {
     configuration: "deployment_configuration",
     inner: "deployment_configuration.flow_uuid",
     outer: "flow_uuid",
@@ -59,25 +62,30 @@ pub struct Created {
 
 /// Deploy an update flow.
 ///
-/// To every device of the fleet that the filter matches now.
+/// To every device of the fleet that the filter matches now. Muster's own: a request that
+/// bears an `Idempotency-Key` may be sent again, and makes nothing more.
 #[utoipa::path(
     post, path = "/api/v2/{project_key}/deployments", operation_id = "CreateDeployment", tag = "Deployments",
-    params(("project_key" = String, Path, description = "The fleet's key")),
+    params(
+        ("project_key" = String, Path, description = "The fleet's key"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Made by the sender, one of its kind in the fleet"),
+    ),
     request_body = CreateBody,
     responses(
-        (status = 201, description = "The deployment has begun", body = Created),
+        (status = 201, description = "The deployment has begun, now or by an earlier request of that key", body = Created),
         (status = 400, description = "A field is wrong; nothing was deployed", body = Error),
         (status = 404, description = "No such fleet", body = Error),
+        (status = 409, description = "The key was sent before with another body", body = Error),
     ),
 )]
 pub async fn create(
     State(app): State<App>,
     bearer: Bearer,
     ApiPath(key): ApiPath<String>,
-    ApiBody(body): ApiBody<CreateBody>,
+    Keyed(body, request): Keyed<CreateBody>,
 ) -> Result<(StatusCode, Json<Created>), ApiError> {
     let permitted = bearer.fleet(Operation::CreateDeployment, &key).await?;
-    let uuid = deployments::create(&app, &permitted, &body.order()?).await?;
+    let uuid = deployments::create(&app, &permitted, &body.order()?, request.as_ref()).await?;
     Ok((StatusCode::CREATED, Json(Created { deployment_uuid: uuid.into() })))
 }
 
@@ -105,6 +113,55 @@ pub struct DeploymentBody {
     /// Muster's own: how it goes over its devices; absent where it went to all of them at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollout: Option<RolloutBody>,
+    /// Muster's own: how its devices stand; only with `enrich_info`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<DeviceCounts>,
+}
+
+/// How the devices of a deployment stand.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct DeviceCounts {
+    /// All of them.
+    total: u64,
+    pending: u64,
+    in_progress: u64,
+    succeeded: u64,
+    failed: u64,
+    aborted: u64,
+    /// Why those ended that did not succeed, the most frequent first.
+    reasons: Vec<EndCount>,
+}
+
+/// Devices that ended alike.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EndCount {
+    /// `Failed` or `Aborted`.
+    #[schema(example = "Failed")]
+    status: &'static str,
+    /// A stable word for programs.
+    #[schema(example = "step_failed")]
+    reason_code: String,
+    count: u64,
+}
+
+impl DeviceCounts {
+    fn new(statuses: &[(TargetStatus, u64)], reasons: Vec<(TargetStatus, String, u64)>) -> Self {
+        let of = |wanted| statuses.iter().filter(|(status, _)| *status == wanted).map(|(_, count)| count).sum();
+        let reason = |(status, reason_code, count): (TargetStatus, String, u64)| EndCount {
+            status: status.v2_word(),
+            reason_code,
+            count,
+        };
+        Self {
+            total: statuses.iter().map(|(_, count)| count).sum(),
+            pending: of(TargetStatus::Pending),
+            in_progress: of(TargetStatus::InProgress),
+            succeeded: of(TargetStatus::Succeeded),
+            failed: of(TargetStatus::Failed),
+            aborted: of(TargetStatus::Aborted),
+            reasons: reasons.into_iter().map(reason).collect(),
+        }
+    }
 }
 
 impl DeploymentBody {
@@ -127,6 +184,7 @@ impl From<Deployment> for DeploymentBody {
             deployment_uuid: deployment.uuid,
             kind: deployment.kind.as_str(),
             rollout: None,
+            devices: None,
         }
     }
 }
@@ -181,9 +239,11 @@ pub async fn list(
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("deployment_uuid" = String, Path, description = "The deployment"),
+        ("enrich_info" = Option<bool>, Query, description = "Muster's own: add how its devices stand"),
     ),
     responses(
         (status = 200, description = "The deployment", body = DeploymentBody),
+        (status = 400, description = "A parameter is wrong", body = Error),
         (status = 404, description = "No such fleet or deployment", body = Error),
     ),
 )]
@@ -191,12 +251,21 @@ pub async fn get(
     State(app): State<App>,
     bearer: Bearer,
     ApiPath((key, uuid)): ApiPath<(String, String)>,
+    ApiQuery(query): ApiQuery<EnrichQuery>,
 ) -> Result<Json<DeploymentBody>, ApiError> {
     let permitted = bearer.fleet(Operation::GetDeployment, &key).await?;
+    let enrich = flag("enrich_info", query.enrich_info.as_deref())?;
     let store = app.store.read();
     let deployment = deployments::find(store, &permitted, &uuid).await?;
     let rollout = store.find_rollout(deployment.id).await?;
-    Ok(Json(DeploymentBody::from(deployment).with(rollout)))
+    let devices = match enrich {
+        true => Some(DeviceCounts::new(
+            &store.target_statuses(deployment.id).await?,
+            store.target_reasons(deployment.id).await?,
+        )),
+        false => None,
+    };
+    Ok(Json(DeploymentBody { devices, ..DeploymentBody::from(deployment).with(rollout) }))
 }
 
 /// Abort a deployment.

@@ -7,6 +7,7 @@ pub mod apps;
 pub mod audit_log;
 pub mod deleted_devices;
 pub mod deployment_devices;
+pub mod deployment_preview;
 pub mod deployments;
 pub mod device_deletion;
 pub mod device_files;

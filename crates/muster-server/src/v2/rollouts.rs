@@ -135,7 +135,7 @@ pub struct Retried {
 /// Try again where a deployment failed.
 ///
 /// Every failed device that has an agent becomes pending once more, with a new
-/// deadline, as a new attempt. What the steps of the failed attempt said is forgotten.
+/// deadline, as a new attempt. How the failed attempt ended, and what its steps said, is kept.
 #[utoipa::path(
     post, path = "/api/v2/{project_key}/deployments/{deployment_uuid}/retry_failed",
     operation_id = "RetryFailedDeployment", tag = "Deployments",

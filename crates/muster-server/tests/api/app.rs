@@ -64,6 +64,8 @@ impl TestApp {
         settings(&mut config);
         let server = Server::start(config, clock, StdRng::seed_from_u64(2)).await.unwrap();
         let house = House::build(&server.app().store).await;
+        // Where another test was first, it is the same.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

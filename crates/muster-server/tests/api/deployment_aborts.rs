@@ -31,7 +31,7 @@ async fn what_has_not_begun_ends_at_once(app: &TestApp) {
     let aborted = json!({
         "finished_time": "2025-06-09 14:10:44", "started_time": null, "status": "Aborted", "steps": [],
         "reason_code": "aborted", "reason": "The deployment was aborted before the device began.",
-        "deadline_time": null,
+        "attempt": 1, "deadline_time": null,
     });
     assert_eq!(deployment.target(app, &device).await, aborted);
     let mut link = device.connect().await;

@@ -29,7 +29,7 @@ async fn a_device_that_never_comes_fails(app: &TestApp) {
     let failed = json!({
         "finished_time": "2025-07-09 14:10:44", "started_time": null, "status": "Failed", "steps": [],
         "reason_code": "pending_deadline",
-        "reason": "The device did not begin before the deployment's deadline.", "deadline_time": null,
+        "reason": "The device did not begin before the deployment's deadline.", "attempt": 1, "deadline_time": null,
     });
     assert_eq!(deployment.target(app, &device).await, failed);
     let mut link = device.connect().await;

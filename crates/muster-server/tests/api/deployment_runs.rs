@@ -28,7 +28,7 @@ async fn goes_from_pending_to_succeeded(app: &TestApp) {
         "finished_time": null, "started_time": null, "status": "Pending", "steps": [],
         "reason_code": "device_offline",
         "reason": "The device has no link to the server; it begins once it connects.",
-        "deadline_time": "2025-07-09 14:10:44",
+        "attempt": 1, "deadline_time": "2025-07-09 14:10:44",
     });
     assert_eq!(target, waiting);
     let mut link = device.connect().await;
@@ -40,7 +40,7 @@ async fn goes_from_pending_to_succeeded(app: &TestApp) {
     let running = json!({
         "finished_time": null, "started_time": "2025-06-09 14:10:44", "status": "In Progress", "steps": [],
         "reason_code": "running", "reason": "The device has begun and has not reported the end.",
-        "deadline_time": "2025-06-09 16:10:44",
+        "attempt": 1, "deadline_time": "2025-06-09 16:10:44",
     });
     assert_eq!(target, running);
     link.told(&run, 2, step(0, 0)).await;
@@ -53,7 +53,7 @@ async fn goes_from_pending_to_succeeded(app: &TestApp) {
     ]);
     let done = json!({
         "finished_time": "2025-06-09 14:10:44", "started_time": "2025-06-09 14:10:44", "status": "Succeeded",
-        "steps": steps, "reason_code": null, "reason": null, "deadline_time": null,
+        "steps": steps, "reason_code": null, "reason": null, "attempt": 1, "deadline_time": null,
     });
     assert_eq!(target, done);
 }

@@ -1,9 +1,12 @@
 //! Deployments: created, listed, looked at.
 
+use muster_core::target::{RunEvent, RunOutcome};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
-use crate::device::SimulatedDevice;
+use crate::caller::answer;
+use crate::device::{SimulatedDevice, finished};
 use crate::orders::{FLOW, Order, create, flow};
 
 on_both_engines!(
@@ -14,6 +17,8 @@ on_both_engines!(
     refuses_a_wrong_order,
     fills_in_the_inputs_of_the_flow,
     what_is_elsewhere_does_not_exist,
+    a_request_that_is_sent_twice_makes_one,
+    counts_how_its_devices_stand,
 );
 
 async fn creates_a_deployment_from_every_spelling(app: &TestApp) {
@@ -42,6 +47,45 @@ async fn creates_a_deployment_from_every_spelling(app: &TestApp) {
     let log = app.audit().await;
     assert!(log.last().unwrap().starts_with("user:operator CreateDeployment deployment:dp-"), "{log:?}");
     assert!(log.last().unwrap().ends_with(&format!(r#" 127.0.0.1 {{"devices":1,"flow":"{flow}"}}"#)), "{log:?}");
+}
+
+async fn a_request_that_is_sent_twice_makes_one(app: &TestApp) {
+    let flow = flow(app, FLOW).await;
+    let order = json!({ "device_filter": {}, "flow_uuid": flow });
+    let send = async |key: &str, body: &Value| {
+        let request = app.operator().request(Method::POST, "deployments").header("Idempotency-Key", key);
+        answer(request.json(body)).await
+    };
+    let first = send("\"a key\"", &order).await.ok(201);
+    assert_eq!(send("a key", &order).await.ok(201), first);
+    let other = json!({ "device_filter": {}, "flow_uuid": flow, "deployment_configuration": { "comment": "other" } });
+    assert_eq!(send("a key", &other).await.ok(409)["code"], "idempotency_key_reused");
+    assert_ne!(send("another key", &order).await.ok(201), first);
+    assert_eq!(send("", &order).await.ok(400)["message"], "Idempotency-Key: is not 1 to 255 characters of ASCII");
+    assert_eq!(app.viewer().get("deployments").await.ok(200)["pagination_info"]["total"], 2);
+}
+
+async fn counts_how_its_devices_stand(app: &TestApp) {
+    let devices = [SimulatedDevice::enroll(app, "one").await, SimulatedDevice::enroll(app, "two").await];
+    let deployment = create(app, &Order::default()).await;
+    let mut link = devices[0].connect().await;
+    let run = link.instruction().await.run;
+    link.told(&run, 1, RunEvent::Accepted).await;
+    link.told(&run, 2, finished(RunOutcome::Failed, "step_failed")).await;
+    let path = format!("deployments/{}", deployment.uuid);
+    let expected = json!({
+        "total": 2, "pending": 1, "in_progress": 0, "succeeded": 0, "failed": 1, "aborted": 0,
+        "reasons": [{ "status": "Failed", "reason_code": "step_failed", "count": 1 }],
+    });
+    assert_eq!(app.viewer().get(&format!("{path}?enrich_info=true")).await.ok(200)["devices"], expected);
+    assert_eq!(app.viewer().get(&path).await.ok(200)["devices"], Value::Null, "as documented, unless it is asked for");
+    for (status, device) in [("Failed", &devices[0]), ("Pending", &devices[1])] {
+        let listed = app.viewer().get(&format!("{path}/devices?status={status}")).await.ok(200);
+        assert_eq!(listed["pagination_info"]["total"], 1);
+        assert_eq!(listed["deployment_by_device_uuid"][device.uuid.as_str()]["status"], status);
+    }
+    let refused = app.viewer().get(&format!("{path}/devices?status=failed")).await.ok(400)["message"].clone();
+    assert!(refused.as_str().unwrap().starts_with("status: \"failed\" is none of \"Pending\", \"In Progress\""));
 }
 
 async fn fixes_its_devices_when_it_is_made(app: &TestApp) {

@@ -38,6 +38,18 @@ flows:
       - name: of another fleet
         uses: connect/download-artifact
         with: {registry: theirs, artifactory-path: app, device-path: /tmp/app}
+      - name: image
+        uses: connect/docker
+        with: {registry: ship, image-path: platform-url/till, image-tag: '${{ inputs.version }}'}
+      - name: image of another server
+        uses: connect/docker
+        with: {registry: ship, image-path: evil.example.org/till, image-tag: '1'}
+      - name: image of nobody
+        uses: connect/docker
+        with: {registry: none, image-path: till, image-tag: '1'}
+      - name: images of a compose file
+        uses: connect/docker-compose
+        with: {registry: ship, compose: 'services: {}', device-path: /srv}
 ";
 
 async fn prepare(app: &TestApp) {
@@ -72,12 +84,16 @@ async fn a_run_comes_with_what_it_needs(app: &TestApp) {
     app.operator().post("deployments", &body).await.ok(201);
     let instruction = link.instruction().await;
     let steps: Vec<&str> = instruction.artifacts.keys().map(String::as_str).collect();
-    assert_eq!(steps, ["0", "2", "3"]);
+    assert_eq!(steps, ["0", "10", "2", "3", "7"]);
     let other =
         json!(["https://ship.example.com/artifactory/generic/a%20b.bin", "Basic cm9ib3Q6aHVudGVyMg==", null, null]);
     assert_eq!(shown(instruction.artifact(2).unwrap()), other);
     let git = json!(["https://git.example.com/a.git", "Bearer hunter2", null, null]);
     assert_eq!(shown(instruction.artifact(3).unwrap()), git);
+    let image = json!(["ship.example.com/platform-url/till:7", "Basic cm9ib3Q6aHVudGVyMg==", null, null]);
+    assert_eq!(shown(instruction.artifact(7).unwrap()), image);
+    let images = json!(["https://ship.example.com/artifactory/", "Basic cm9ib3Q6aHVudGVyMg==", null, null]);
+    assert_eq!(shown(instruction.artifact(10).unwrap()), images);
     let own = instruction.artifact(0).unwrap();
     let sha256 = "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882";
     assert_eq!((own.sha256.as_deref(), own.size_bytes), (Some(sha256), Some(10)));

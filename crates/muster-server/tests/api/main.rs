@@ -44,6 +44,7 @@ mod catalogues;
 mod deploy_update;
 mod deployment_aborts;
 mod deployment_ends;
+mod deployment_previews;
 mod deployment_runs;
 mod deployments;
 mod device_apps;

@@ -141,8 +141,9 @@ fn assert_parameters(place: &str, path: &str, operation: &Value) {
     let in_path: Vec<&str> = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
     assert_eq!(names, in_path, "{place}");
     assert!(of("path").iter().all(|it| it["required"] == true), "{place}");
-    assert!(of("query").iter().all(|it| it["required"] != true), "{place}");
-    assert_eq!(of("path").len() + of("query").len(), declared.len(), "{place}");
+    let optional = [of("query"), of("header")].concat();
+    assert!(optional.iter().all(|it| it["required"] != true), "{place}");
+    assert_eq!(of("path").len() + optional.len(), declared.len(), "{place}");
     assert!(declared.iter().all(|it| it["description"].as_str().is_some() && it["schema"].is_object()), "{place}");
 }
 
@@ -274,6 +275,7 @@ async fn what_enriches_an_answer_is_documented(app: &TestApp) {
     for (operation, path) in [
         (Operation::ListDevices, "devices".to_owned()),
         (Operation::GetDevice, format!("devices/{}", device.uuid)),
+        (Operation::GetDeployment, format!("deployments/{}", deployment.uuid)),
         (Operation::GetDeploymentDevice, format!("deployments/{}/devices/{}", deployment.uuid, device.uuid)),
     ] {
         for enrich in [true, false] {

@@ -7,7 +7,7 @@ use muster_link::ToServer;
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
-use crate::device::{Link, SimulatedDevice, finished};
+use crate::device::{Link, SimulatedDevice, finished, step};
 use crate::orders::{Deployment, FLOW, Order, create, flow, standing};
 
 on_both_engines!(
@@ -16,6 +16,7 @@ on_both_engines!(
     a_person_pauses_and_resumes,
     tries_failed_devices_again,
     a_budget_keeps_a_site_running,
+    a_site_is_kept_running_whatever_its_devices_are_at,
     includes_devices_that_come_later,
     begins_at_its_time,
     begins_while_a_window_is_open_where_the_device_is,
@@ -147,12 +148,24 @@ async fn tries_failed_devices_again(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device").await;
     let deployment = create(app, &Order::default()).await;
     let mut link = device.connect().await;
-    fail(&mut link).await;
+    let run = link.instruction().await.run;
+    link.told(&run, 1, RunEvent::Accepted).await;
+    link.told(&run, 2, step(0, 7)).await;
+    link.told(&run, 3, finished(RunOutcome::Failed, "step_failed")).await;
     assert_eq!(act(app, &deployment, "retry_failed").await.ok(200), json!({ "retried": 1 }));
+    assert_eq!(deployment.target(app, &device).await["steps"], json!([]), "the newest has not begun");
     let again = link.succeed().await.run;
     assert_eq!(again.to_string(), format!("{}.2", deployment.uuid));
     assert_eq!(deployment.stands(app, &device).await, standing("Succeeded", ""));
+    assert_eq!(deployment.target(app, &device).await["attempt"], 2);
     assert_eq!(act(app, &deployment, "retry_failed").await.ok(200), json!({ "retried": 0 }));
+    let path = format!("deployments/{}/devices/{}?attempt=", deployment.uuid, device.uuid);
+    let first = app.viewer().get(&format!("{path}1&enrich_info=true")).await.ok(200);
+    assert_eq!((&first["status"], &first["reason_code"]), (&json!("Failed"), &json!("step_failed")));
+    assert_eq!((&first["attempt"], &first["steps"][0]["exit_code"]), (&json!(1), &json!(7)));
+    assert_eq!(app.viewer().get(&format!("{path}2")).await.ok(200)["status"], "Succeeded");
+    app.viewer().get(&format!("{path}3")).await.ok(404);
+    app.viewer().get(&format!("{path}0")).await.ok(400);
 }
 
 async fn a_budget_keeps_a_site_running(app: &TestApp) {
@@ -170,6 +183,22 @@ async fn a_budget_keeps_a_site_running(app: &TestApp) {
     devices[1].1.succeed().await;
     app.reconcile().await;
     assert_eq!(seen(app, &deployment).await["status"], "finished");
+}
+
+async fn a_site_is_kept_running_whatever_its_devices_are_at(app: &TestApp) {
+    let mut devices = linked(app, 2).await;
+    for (device, _) in &devices {
+        let tagged = json!([{ "op": "add", "path": "tags", "value": ["site=1"] }]);
+        app.operator().change(device.uuid.as_str(), &tagged).await;
+    }
+    create(app, &Order::to(&devices[1].0)).await;
+    app.reconcile().await;
+    let deployment = rollout(app, json!({ "disruption": { "tag_key": "site", "in_progress_max": 1 } })).await;
+    app.reconcile().await;
+    assert_eq!(deployment.stands(app, &devices[0].0).await, standing("Pending", "disruption_budget"));
+    devices[1].1.succeed().await;
+    app.reconcile().await;
+    devices[0].1.succeed().await;
 }
 
 async fn includes_devices_that_come_later(app: &TestApp) {

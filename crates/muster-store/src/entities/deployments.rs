@@ -22,6 +22,8 @@ pub struct Model {
     pub created_at: i64,
     pub pending_deadline_ms: i64,
     pub abort_deadline_ms: i64,
+    pub request_key: String,
+    pub request_hash: String,
 }
 
 /// Joins are written where they are needed.

@@ -9,6 +9,7 @@ pub(crate) mod app_versions;
 pub(crate) mod apps;
 pub(crate) mod artifact_folders;
 pub(crate) mod artifacts;
+pub(crate) mod attempts;
 pub(crate) mod audit_events;
 pub(crate) mod blobs;
 pub(crate) mod deleted_device_tokens;

@@ -11,6 +11,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub device_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
+    pub attempt: i32,
+    #[sea_orm(primary_key, auto_increment = false)]
     pub step_index: i32,
     pub name: String,
     pub exit_code: Option<i32>,

@@ -15,6 +15,7 @@ mod m0008_access_keys;
 mod m0009_resource_tags;
 mod m0010_rollouts;
 mod m0011_artifacts;
+mod m0012_attempts;
 mod m0015_tunnel_streams;
 
 /// Brings a database from any released schema to this one.
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_resource_tags::Migration),
             Box::new(m0010_rollouts::Migration),
             Box::new(m0011_artifacts::Migration),
+            Box::new(m0012_attempts::Migration),
             Box::new(m0015_tunnel_streams::Migration),
         ]
     }

@@ -6,13 +6,14 @@ use muster_core::rollout::policy::Disruption;
 use muster_core::target::TargetStatus;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{
-    CaseStatement, Expr, ExprTrait, Func, JoinType, Order, OverStatement, Query, SelectStatement, WindowStatement,
+    CaseStatement, Expr, ExprTrait, Func, JoinType, Order, OverStatement, Query, SelectStatement, UnionType,
+    WindowStatement,
 };
 
 use super::{Rollout, held_up_to, named};
 use crate::db::{Db, Result, Tx};
 use crate::dispatch::{Gate, could_start, from_targets, is_linked_to};
-use crate::entities::{device_tags, tags, targets};
+use crate::entities::{deployments, device_tags, rollouts, tags, targets};
 use crate::targets::is_open;
 
 impl<C: ConnectionTrait> Db<C> {
@@ -179,7 +180,7 @@ fn with_tags(mut ready: SelectStatement, rollout: &Rollout, keyed: SelectStateme
     let its_own = Expr::col(worn(device_tags::Column::DeviceId))
         .equals((targets::Entity, targets::Column::DeviceId))
         .and(Expr::col(worn(device_tags::Column::TagId)).in_subquery(keyed.clone()));
-    let at_it = busy_tags(rollout.deployment_id, keyed);
+    let at_it = busy_tags(rollout.fleet_id, keyed);
     let same = Expr::col((named("at_it"), named("tag_id"))).equals(worn(device_tags::Column::TagId));
     let busy = Func::coalesce([Expr::col((named("at_it"), named("devices"))), Expr::value(0_i64)]);
     ready
@@ -191,22 +192,50 @@ fn with_tags(mut ready: SelectStatement, rollout: &Rollout, keyed: SelectStateme
         .take()
 }
 
-/// How many devices of each tag are at it.
-fn busy_tags(deployment_id: RowId, keyed: SelectStatement) -> SelectStatement {
-    use targets::Column as T;
+/// How many devices of each tag are at it, whichever deployment of the fleet they are at.
+fn busy_tags(fleet_id: RowId, keyed: SelectStatement) -> SelectStatement {
     let worn = |column: device_tags::Column| (device_tags::Entity, column);
+    let same = Expr::col(worn(device_tags::Column::DeviceId)).equals((named("changing"), named("device_id")));
     Query::select()
         .column(worn(device_tags::Column::TagId))
         .expr_as(Expr::cust("COUNT(*)"), named("devices"))
-        .from(targets::Entity)
-        .inner_join(
-            device_tags::Entity,
-            Expr::col(worn(device_tags::Column::DeviceId)).equals((targets::Entity, T::DeviceId)),
-        )
-        .and_where(is_open())
-        .and_where(Expr::cust(r#""targets"."is_released""#))
-        .and_where(of(T::DeploymentId).eq(deployment_id))
+        .from_subquery(changing(fleet_id), named("changing"))
+        .inner_join(device_tags::Entity, same)
         .and_where(Expr::col(worn(device_tags::Column::TagId)).in_subquery(keyed))
         .group_by_col(worn(device_tags::Column::TagId))
+        .take()
+}
+
+/// The devices of a fleet that are at it, each once: those that any deployment told to
+/// begin, and those that a rollout let go. What a plain deployment may tell once its
+/// device is there is not at it yet.
+fn changing(fleet_id: RowId) -> SelectStatement {
+    use deployments::Column as D;
+    let of_fleet = Query::select()
+        .column((deployments::Entity, D::Id))
+        .from(deployments::Entity)
+        .and_where(Expr::col((deployments::Entity, D::FleetId)).eq(fleet_id))
+        .take();
+    let rollouts = of_fleet
+        .clone()
+        .inner_join(
+            rollouts::Entity,
+            Expr::col((rollouts::Entity, rollouts::Column::DeploymentId)).equals((deployments::Entity, D::Id)),
+        )
+        // In the words of the partial index, as are those below.
+        .and_where(Expr::cust(r#""rollouts"."phase" < 3"#))
+        .take();
+    let open = || {
+        let device = (targets::Entity, targets::Column::DeviceId);
+        Query::select().column(device).from(targets::Entity).and_where(is_open()).take()
+    };
+    let let_go = open()
+        .and_where(Expr::cust(r#""targets"."is_released""#))
+        .and_where(of(targets::Column::DeploymentId).in_subquery(rollouts))
+        .take();
+    open()
+        .and_where(Expr::cust(r#""targets"."dispatched_epoch" > 0"#))
+        .and_where(of(targets::Column::DeploymentId).in_subquery(of_fleet))
+        .union(UnionType::Distinct, let_go)
         .take()
 }

@@ -33,6 +33,7 @@ async fn every_matching_device_becomes_a_target(db: TestDatabase) {
     let expected = TargetView {
         device_id: one.id,
         device_uuid: one.uuid.clone(),
+        attempt: 1,
         status: TargetStatus::Pending,
         reason: Reason::default(),
         started_at: None,
@@ -41,7 +42,7 @@ async fn every_matching_device_becomes_a_target(db: TestDatabase) {
     };
     assert_eq!(house.target(&deployed, &one).await, expected);
     assert_eq!(house.store().read().find_target(deployed.id, &bare.uuid).await.unwrap(), None);
-    assert_eq!(house.store().read().targets_count(deployed.id).await.unwrap(), 2);
+    assert_eq!(house.store().read().targets_count(deployed.id, None).await.unwrap(), 2);
 }
 
 async fn the_newest_target_of_each_device_is_known(db: TestDatabase) {
@@ -85,7 +86,7 @@ async fn a_deployment_may_match_nothing(db: TestDatabase) {
     let house = House::on(db).await;
     let deployed = house.deploy(&house.everything()).await;
     assert_eq!(deployed.target_count, 0);
-    assert_eq!(house.store().read().targets_page(deployed.id, None, 5).await.unwrap(), (Vec::new(), false));
+    assert_eq!(house.store().read().targets_page(deployed.id, None, None, 5).await.unwrap(), (Vec::new(), false));
 }
 
 async fn deployments_are_found_in_their_fleet_only(db: TestDatabase) {
@@ -124,8 +125,8 @@ async fn targets_are_listed_page_by_page(db: TestDatabase) {
     }
     let deployed = house.deploy(&house.everything()).await;
     let read = house.store().read();
-    let (first, is_more) = read.targets_page(deployed.id, None, 3).await.unwrap();
-    let (second, ends) = read.targets_page(deployed.id, Some(first[2].device_id), 2).await.unwrap();
+    let (first, is_more) = read.targets_page(deployed.id, None, None, 3).await.unwrap();
+    let (second, ends) = read.targets_page(deployed.id, None, Some(first[2].device_id), 2).await.unwrap();
     assert_eq!((is_more, ends), (true, false));
     assert_eq!(first.iter().chain(&second).map(|target| target.device_id).collect::<Vec<_>>(), devices);
 }

@@ -78,7 +78,7 @@ async fn no_open_target_stays(db: TestDatabase) {
     let only = house.everything().only(one.id);
     house.write(async |tx| tx.delete_matching(&only).await).await.unwrap();
     let read = house.store().read();
-    assert_eq!(read.targets_count(deployed.id).await.unwrap(), 1);
+    assert_eq!(read.targets_count(deployed.id, None).await.unwrap(), 1);
     assert_eq!(read.find_target(deployed.id, &one.uuid).await.unwrap(), None);
     assert_eq!(house.status(&deployed, &two).await, TargetStatus::Pending);
     house.db.clock().advance(crate::fixture::PENDING_DEADLINE);

@@ -149,6 +149,7 @@ impl House {
             inputs: InputValues::default(),
             deadlines: DEADLINES,
             rollout: None,
+            request: None,
             created_by: "user:ada".to_owned(),
         }
     }

@@ -160,8 +160,12 @@ async fn pages_and_counts_walk_no_big_table(db: TestDatabase) {
             tx.devices_page(&everything, Some(ids[1_000]), 100).await?;
             tx.devices_page(&named, None, 100).await?;
             tx.devices_count(&everything).await?;
-            tx.targets_page(deployed.id, Some(ids[1_000]), 100).await?;
-            tx.targets_count(deployed.id).await?;
+            tx.targets_page(deployed.id, None, Some(ids[1_000]), 100).await?;
+            tx.targets_count(deployed.id, None).await?;
+            tx.targets_page(deployed.id, Some(TargetStatus::Failed), None, 10).await?;
+            tx.target_statuses(deployed.id).await?;
+            tx.target_reasons(deployed.id).await?;
+            tx.find_requested(house.fleet.id, "key").await?;
             tx.deployments_page(house.fleet.id, None, 100).await?;
             tx.flows_page(house.fleet.id, None, 100).await?;
             tx.audit_page(house.account, &AuditFilter::default(), None, 100).await?;
@@ -237,8 +241,18 @@ async fn catalogues_and_dry_runs_walk_no_big_table(db: TestDatabase) {
             .await;
     }
     let labelled = house.matching(&[(false, Rule::Tag(tag("label")))]).await;
+    let by_label = serde_json::json!({ "filters": [{ "type": "tag", "operand": "is", "value": "label" }] });
+    let waves = serde_json::json!({ "waves": [{ "count": 10 }, { "device_filter": by_label }, { "percent": 20 }] });
     for matching in [&labelled, &house.everything()] {
-        crowd.assert_indexed("a dry run", async |tx| tx.prospects(matching).await.map(drop)).await;
+        crowd
+            .assert_indexed("a preview", async |tx| {
+                let prospects = tx.prospects(matching).await?;
+                let kinds: Vec<_> = prospects.into_iter().map(|(prospect, _)| prospect).collect();
+                tx.prospect_devices(matching, &kinds, Some(crowd.ids[1_000]), 10).await?;
+                let waves = house.rollout(waves.clone()).await.waves;
+                tx.cut_into_waves(matching, &waves, 2_000).await.map(drop)
+            })
+            .await;
     }
     let (store, statements) = (&crowd.store, &crowd.statements);
     statements.take();

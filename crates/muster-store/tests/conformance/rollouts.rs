@@ -13,7 +13,7 @@ use muster_core::target::{RunEvent, RunOutcome, TargetStatus};
 use muster_store::deployments::NewDeployment;
 use muster_store::devices::Device;
 use muster_store::rollouts::{Advanced, NewRollout, NewWave, Rollout};
-use muster_store::testing::{TestDatabase, seed_devices};
+use muster_store::testing::{START, TestDatabase, seed_devices};
 use serde_json::{Value, json};
 
 use crate::fixture::{Deployed, House, RUN_DEADLINE, finished, tag};
@@ -30,6 +30,9 @@ on_both_engines!(
     an_older_deployment_that_is_tried_again_waits_for_a_newer_one,
     devices_that_come_later_are_included,
     the_statement_chooses_as_the_rule_does,
+    a_site_is_counted_whatever_deployment_its_devices_are_at,
+    two_rollouts_do_not_both_take_one_sites_place,
+    waves_are_cut_as_they_are_filled,
     a_device_that_says_not_now_gives_its_place_back,
     two_servers_do_not_both_spend_one_budget,
 );
@@ -208,7 +211,13 @@ async fn failed_devices_get_a_new_attempt(db: TestDatabase) {
     assert_eq!(house.write(async |tx| tx.retry_failed(deployed.id).await).await.unwrap(), 1);
     let again = house.target(&deployed, &devices[0]).await;
     assert_eq!((again.status, again.started_at, again.finished_at), (TargetStatus::Pending, None, None));
-    assert!(house.store().read().steps_of(deployed.id, devices[0].id).await.unwrap().is_empty());
+    let store = house.store().read();
+    assert!(store.steps_of(deployed.id, devices[0].id, again.attempt).await.unwrap().is_empty());
+    let first = store.find_attempt(deployed.id, &again, 1).await.unwrap().unwrap();
+    assert_eq!((first.attempt, first.status, first.finished_at), (1, TargetStatus::Failed, Some(START)));
+    assert_eq!(store.steps_of(deployed.id, devices[0].id, 1).await.unwrap().len(), 1);
+    assert_eq!(store.find_attempt(deployed.id, &again, 2).await.unwrap(), Some(again.clone()));
+    assert_eq!(store.find_attempt(deployed.id, &again, 3).await.unwrap(), None);
     let sent = house.dispatch("a").await;
     assert_eq!((sent.len(), sent[0].attempt), (1, 2));
     assert_eq!(house.write(async |tx| tx.retry_failed(deployed.id).await).await.unwrap(), 0);
@@ -246,7 +255,7 @@ async fn devices_that_come_later_are_included(db: TestDatabase) {
     let advanced = house.advance(&deployed).await;
     assert_eq!((advanced.followed, advanced.released), (1, 1));
     assert!(house.store().read().find_target(deployed.id, &other.uuid).await.unwrap().is_none());
-    assert_eq!(house.store().read().targets_count(newer.id).await.unwrap(), 1);
+    assert_eq!(house.store().read().targets_count(newer.id, None).await.unwrap(), 1);
     let pending = house.matching(&[(false, Rule::UpdateStatus(TargetStatus::Pending))]).await;
     assert_eq!(house.store().read().devices_count(&pending).await.unwrap(), 2, "its newest update is this one");
     house.dispatch("a").await;
@@ -295,6 +304,71 @@ async fn the_statement_chooses_as_the_rule_does(db: TestDatabase) {
         for device in devices.iter().filter(|device| at_it.contains(&device.id)) {
             house.end(&deployed, device, RunOutcome::Succeeded).await;
         }
+    }
+}
+
+async fn a_site_is_counted_whatever_deployment_its_devices_are_at(db: TestDatabase) {
+    let house = House::on(db).await;
+    let devices = house.linked(5).await;
+    house.tag("site=1", &[&devices[0], &devices[1], &devices[2]]).await;
+    house.tag("site=2", &[&devices[3], &devices[4]]).await;
+    let plain = house.deploy_to(&devices[1]).await;
+    house.dispatch("a").await;
+    // Not told yet: its device is not at it.
+    house.change(&devices[4], &[DeviceChange::UpdateTrigger(true)]).await.unwrap();
+    house.deploy_to(&devices[4]).await;
+    let rollout = house.roll_out(json!({ "disruption": { "tag_key": "site", "in_progress_max": 1 } })).await;
+    assert_eq!(house.start(&rollout).await, [devices[3].id]);
+    house.end(&plain, &devices[1], RunOutcome::Succeeded).await;
+    assert_eq!(house.start(&rollout).await, [devices[0].id]);
+    // Another fleet's devices are at their own.
+    assert_eq!(house.start(&rollout).await, NOBODY);
+}
+
+async fn two_rollouts_do_not_both_take_one_sites_place(db: TestDatabase) {
+    let house = House::on(db).await;
+    let other = house.db.connect_again().await;
+    let devices = house.linked(8).await;
+    house.tag("site=1", &devices.iter().collect::<Vec<_>>()).await;
+    let policy = json!({ "disruption": { "tag_key": "site", "in_progress_max": 1 } });
+    let mut rollouts = Vec::new();
+    for half in [&devices[..4], &devices[4..]] {
+        let tag_name = format!("half {}", half[0].id);
+        house.tag(&tag_name, &half.iter().collect::<Vec<_>>()).await;
+        let matching = house.matching(&[(false, Rule::Tag(tag(&tag_name)))]).await;
+        let new = NewDeployment { rollout: Some(house.rollout(policy.clone()).await), ..house.deployment() };
+        rollouts.push(house.deploy_as(&new, &matching).await.id);
+    }
+    let round = |store: muster_store::Store, id: RowId| async move {
+        store.write(|tx| async move { tx.advance_rollout(id, "a").await }).await.unwrap();
+    };
+    for _ in 0..5 {
+        tokio::join!(round(house.store().clone(), rollouts[0]), round(other.clone(), rollouts[1]));
+    }
+    let open = house.store().read().open_rollouts().await.unwrap();
+    assert_eq!(open.iter().map(|rollout| rollout.progress.in_progress()).sum::<u64>(), 1);
+}
+
+async fn waves_are_cut_as_they_are_filled(db: TestDatabase) {
+    let house = House::on(db).await;
+    let devices = house.linked(12).await;
+    house.tag("canary", &[&devices[8], &devices[0], &devices[3]]).await;
+    house.tag("late", &[&devices[1], &devices[8], &devices[11]]).await;
+    let of = |tag: &str| json!({ "filters": [{ "type": "tag", "operand": "is", "value": tag }] });
+    let cases = [
+        json!([]),
+        json!([{ "count": 2 }, { "percent": 50 }]),
+        json!([{ "device_filter": of("canary") }, { "count": 3 }, { "device_filter": of("late") }, { "percent": 15 }]),
+        json!([{ "count": 2 }, { "device_filter": of("late") }, { "device_filter": of("canary") }]),
+        json!([{ "device_filter": {} }, { "count": 5 }]),
+        json!([{ "count": 100 }, { "device_filter": of("late") }]),
+    ];
+    for waves in cases {
+        let new = house.rollout(json!({ "waves": waves })).await;
+        let cut = house.store().read().cut_into_waves(&house.everything(), &new.waves, 12).await.unwrap();
+        let deployed = house.roll_out(json!({ "waves": waves })).await;
+        let filled: Vec<u64> = house.state(&deployed).await.progress.waves.iter().map(WaveCounts::all).collect();
+        assert_eq!(cut, filled, "{waves}");
     }
 }
 

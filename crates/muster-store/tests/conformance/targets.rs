@@ -48,7 +48,7 @@ async fn reports_take_effect_in_order(db: TestDatabase) {
     let target = house.target(&deployed, &device).await;
     assert_eq!((target.status, target.reason), (TargetStatus::Succeeded, Reason::default()));
     assert_eq!(target.finished_at, Some(house.db.clock().now()));
-    let steps = house.store().read().steps_of(deployed.id, device.id).await.unwrap();
+    let steps = house.store().read().steps_of(deployed.id, device.id, 1).await.unwrap();
     let expected: Vec<_> = (0..2).map(step).collect();
     assert_eq!(steps.into_iter().map(RunEvent::StepFinished).collect::<Vec<_>>(), expected);
 }
@@ -63,10 +63,10 @@ async fn a_repeated_report_takes_effect_once(db: TestDatabase) {
     for index in [0, 7, 0] {
         assert_eq!(house.report(&deployed, &device, 2, step(index)).await.unwrap(), STORED);
     }
-    let steps = house.store().read().steps_of(deployed.id, device.id).await.unwrap();
+    let steps = house.store().read().steps_of(deployed.id, device.id, 1).await.unwrap();
     assert_eq!(steps.into_iter().map(RunEvent::StepFinished).collect::<Vec<_>>(), [step(0)]);
     assert_eq!(house.report(&deployed, &device, 3, step(0)).await.unwrap(), STORED, "a step told twice is one row");
-    assert_eq!(house.store().read().steps_of(deployed.id, device.id).await.unwrap().len(), 1);
+    assert_eq!(house.store().read().steps_of(deployed.id, device.id, 1).await.unwrap().len(), 1);
     house.report(&deployed, &device, 4, finished(RunOutcome::Failed)).await.unwrap();
     let ended = house.target(&deployed, &device).await;
     house.db.clock().advance(Duration::from_secs(1));
@@ -84,7 +84,7 @@ async fn a_report_out_of_order_waits(db: TestDatabase) {
         assert_eq!(house.report(&deployed, &device, seq, event).await.unwrap(), ReportOutcome::OutOfOrder);
     }
     assert_eq!(house.target(&deployed, &device).await, before);
-    assert_eq!(house.store().read().steps_of(deployed.id, device.id).await.unwrap(), []);
+    assert_eq!(house.store().read().steps_of(deployed.id, device.id, 1).await.unwrap(), []);
 }
 
 async fn a_report_after_the_end_stops_the_device(db: TestDatabase) {
@@ -137,7 +137,7 @@ async fn what_a_device_says_always_fits(db: TestDatabase) {
     odd.started_at = muster_core::clock::Timestamp::from_millis(i64::MIN);
     let event = RunEvent::StepFinished(odd);
     assert_eq!(house.report(&deployed, &device, 1, event).await.unwrap(), STORED);
-    let stored = house.store().read().steps_of(deployed.id, device.id).await.unwrap();
+    let stored = house.store().read().steps_of(deployed.id, device.id, 1).await.unwrap();
     assert!(stored[0].stdout.len() <= 2 * STEP_OUTPUT_BYTES_MAX && stored[0].stdout.starts_with("éé"));
     assert_eq!((stored[0].exit_code, stored[0].started_at.as_millis()), (None, i64::MIN));
     let far = house.report(&deployed, &device, 2, step(u32::MAX)).await.unwrap();
@@ -147,7 +147,7 @@ async fn what_a_device_says_always_fits(db: TestDatabase) {
     house.report(&deployed, &device, 3, event).await.unwrap();
     let reason = house.target(&deployed, &device).await.reason;
     assert_eq!((reason.code.as_str(), reason.text.chars().count()), ("oddcode", TEXT_CHARS_MAX));
-    assert_eq!(house.store().read().steps_of(deployed.id, device.id).await.unwrap().len(), 1);
+    assert_eq!(house.store().read().steps_of(deployed.id, device.id, 1).await.unwrap().len(), 1);
 }
 
 async fn success_sets_the_app_version(db: TestDatabase) {
@@ -256,7 +256,7 @@ async fn expiry_is_limited_and_takes_the_most_overdue(db: TestDatabase) {
     let expire = async || house.write(async |tx| tx.expire_targets(2).await).await.unwrap();
     assert_eq!((expire().await, expire().await), (2, 2));
     let open = async |id| {
-        let (page, _) = house.store().read().targets_page(id, None, 10).await.unwrap();
+        let (page, _) = house.store().read().targets_page(id, None, None, 10).await.unwrap();
         page.iter().filter(|target| !target.status.is_final()).count()
     };
     assert_eq!((open(sooner.id).await, open(later.id).await), (0, 2));

@@ -411,8 +411,8 @@ impl<'a> World<'a> {
                 (page.iter().map(|flow| flow.id).collect(), is_more, total)
             }
             List::Targets => {
-                let (page, is_more) = store.targets_page(self.deployed.id, after, limit).await.unwrap();
-                let total = store.targets_count(self.deployed.id).await.unwrap();
+                let (page, is_more) = store.targets_page(self.deployed.id, None, after, limit).await.unwrap();
+                let total = store.targets_count(self.deployed.id, None).await.unwrap();
                 (page.iter().map(|target| target.device_id).collect(), is_more, total)
             }
             _ => {

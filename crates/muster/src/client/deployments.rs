@@ -1,17 +1,19 @@
 //! `muster deployments`.
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::device_changes::app_version;
 use super::failure::Failure;
-use super::filter::FilterArgs;
+use super::filter::{FILTER_HEADING, FilterArgs};
 use super::flows;
 use super::output::ListArgs;
 use super::pages::Pages;
 use super::session::Session;
 use super::table::{Column, column};
-use super::watch;
+use super::watch::{self, FollowArgs};
 
 /// What can be done with deployments.
 #[derive(Subcommand)]
@@ -66,6 +68,8 @@ pub(crate) enum DeploymentsCommand {
     Watch {
         /// The deployment
         deployment: String,
+        #[command(flatten)]
+        follow: FollowArgs,
     },
 }
 
@@ -75,16 +79,38 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     order: OrderArgs,
     #[command(flatten)]
-    which: FilterArgs,
-    /// Only this device
-    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["group", "filter", "filter_json", "saved", "all"])]
-    device: Option<String>,
-    /// Every device of the fleet
-    #[arg(long)]
-    all: bool,
+    which: WhichArgs,
     /// Wait until it has ended on every device
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    follow: FollowArgs,
+}
+
+/// To which devices.
+#[derive(Args)]
+pub(crate) struct WhichArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only this device
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["group", "filter", "filter_json", "saved", "all"], help_heading = FILTER_HEADING)]
+    device: Option<String>,
+    /// Every device of the fleet
+    #[arg(long, help_heading = FILTER_HEADING)]
+    all: bool,
+}
+
+impl WhichArgs {
+    /// The `device_filter` of the API; that every device is meant must be said.
+    pub(super) async fn chosen(&self, session: &Session) -> Result<Value, Failure> {
+        match &self.device {
+            Some(uuid) => {
+                let only = json!({ "type": "specific_device", "operand": "is", "value": uuid });
+                Ok(json!({ "groups": [], "filters": [only] }))
+            }
+            None => self.filter.chosen(session, self.all).await,
+        }
+    }
 }
 
 /// What is deployed.
@@ -130,11 +156,10 @@ fn input(text: &str) -> Result<(String, String), String> {
 }
 
 impl OrderDetails {
-    /// The `deployment_configuration` of the API.
-    pub(super) async fn configuration(&self, session: &Session, flow: &str) -> Result<Value, Failure> {
+    /// The `deployment_configuration` of the API, but for the flow.
+    pub(super) fn configuration(&self) -> Value {
         let inputs = self.input.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
-        let inputs = Value::Object(inputs.collect());
-        let mut order = json!({ "flow_uuid": flows::uuid(session, flow).await?, "parameters_mapping": inputs });
+        let mut order = json!({ "parameters_mapping": Value::Object(inputs.collect()) });
         if let Some((name, version)) = &self.app {
             order["app"] = json!({ "name": name, "version": version });
         }
@@ -146,6 +171,13 @@ impl OrderDetails {
                 order[name] = words.clone();
             }
         }
+        order
+    }
+
+    /// The same with the flow, which is given by uuid or by name.
+    pub(super) async fn configuration_of(&self, session: &Session, flow: &str) -> Result<Value, Failure> {
+        let mut order = self.configuration();
+        order["flow_uuid"] = Value::from(flows::uuid(session, flow).await?);
         Ok(order)
     }
 }
@@ -182,10 +214,7 @@ pub(super) async fn run(command: DeploymentsCommand, session: &Session) -> Resul
         DeploymentsCommand::Show { deployment } => {
             show(session, &http.get(&[fleet, "deployments", &deployment])?.value().await?)
         }
-        DeploymentsCommand::Devices { deployment, list } => {
-            let call = http.get(&[fleet, "deployments", &deployment, "devices"])?;
-            out.list(Pages::new(call, "deployment_by_device_uuid", list.limit()), TARGETS).await
-        }
+        DeploymentsCommand::Devices { deployment, list } => list_targets(session, &deployment, list.limit()).await,
         DeploymentsCommand::Device { deployment, device } => show_target(session, &deployment, &device).await,
         DeploymentsCommand::Abort { deployment, device } => abort(session, &deployment, device.as_deref()).await,
         DeploymentsCommand::Pause { deployment } => change(session, &deployment, "pause").await,
@@ -194,7 +223,13 @@ pub(super) async fn run(command: DeploymentsCommand, session: &Session) -> Resul
             let retried = http.post(&[fleet, "deployments", &deployment, "retry_failed"])?.value().await?;
             out.done(&retried, &format!("trying again on {} devices", retried["retried"]))
         }
-        DeploymentsCommand::Watch { deployment } => watch::to_the_end(session, &deployment, out.is_json()).await,
+        DeploymentsCommand::Watch { deployment, follow } => {
+            let followed = watch(session, &deployment, &follow).await;
+            if out.is_json() && !matches!(followed, Err(ref failure) if !failure.is_outcome()) {
+                list_targets(session, &deployment, None).await?;
+            }
+            followed
+        }
     }
 }
 
@@ -224,19 +259,25 @@ async fn change(session: &Session, deployment: &str, what: &str) -> Result<(), F
 }
 
 async fn create(session: &Session, args: &CreateArgs) -> Result<(), Failure> {
-    let filter = match &args.device {
-        Some(uuid) => {
-            json!({ "groups": [], "filters": [{ "type": "specific_device", "operand": "is", "value": uuid }] })
-        }
-        None => args.which.chosen(session, args.all).await?,
-    };
-    let order = args.order.more.configuration(session, &args.order.flow).await?;
+    let filter = args.which.chosen(session).await?;
+    let order = args.order.more.configuration_of(session, &args.order.flow).await?;
     let body = json!({ "device_filter": filter, "deployment_configuration": order });
     let made = session.http.post(&[session.fleet()?, "deployments"])?.json(&body).value().await?;
     let deployment = made["deployment_uuid"].as_str().unwrap_or_default();
     // The bare uuid: `muster deployments watch "$(muster deployments create …)"`.
     session.out.done(&made, deployment)?;
-    if args.wait { watch::to_the_end(session, deployment, false).await } else { Ok(()) }
+    if args.wait { watch(session, deployment, &args.follow).await } else { Ok(()) }
+}
+
+async fn list_targets(session: &Session, deployment: &str, limit: Option<u64>) -> Result<(), Failure> {
+    let call = session.http.get(&[session.fleet()?, "deployments", deployment, "devices"])?;
+    session.out.list(Pages::new(call, "deployment_by_device_uuid", limit), TARGETS).await
+}
+
+async fn watch(session: &Session, deployment: &str, args: &FollowArgs) -> Result<(), Failure> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let follow = watch::follow(session, deployment, args.how());
+    watch::until_interrupted(&mut interrupt, deployment, follow).await
 }
 
 async fn show_target(session: &Session, deployment: &str, device: &str) -> Result<(), Failure> {

@@ -22,6 +22,12 @@ pub(super) enum Failure {
     /// A deployment has ended, and not every device succeeded.
     #[error("{0}")]
     NotAllSucceeded(String),
+    /// A deployment is paused, and nobody is there who might let it go on.
+    #[error("{0}")]
+    Paused(String),
+    /// A person pressed Ctrl-C; what was begun on the server goes on.
+    #[error("{0}")]
+    Interrupted(String),
     /// Whoever read the output has gone away, which is no failure.
     #[error("nobody reads the output")]
     ReaderGone,
@@ -35,6 +41,9 @@ const USAGE: u8 = 2;
 const REFUSED: u8 = 3;
 const NOT_FOUND: u8 = 4;
 const NOT_ALL_SUCCEEDED: u8 = 5;
+const PAUSED: u8 = 6;
+/// As shells have it: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
 
 impl Failure {
     /// As `docs/client.md` lists them.
@@ -45,8 +54,22 @@ impl Failure {
             Self::NotLoggedIn(_) | Self::Api { status: 401 | 403, .. } => REFUSED,
             Self::Api { status: 404, .. } => NOT_FOUND,
             Self::NotAllSucceeded(_) => NOT_ALL_SUCCEEDED,
+            Self::Paused(_) => PAUSED,
+            Self::Interrupted(_) => INTERRUPTED,
             Self::Api { .. } | Self::Other(_) => ANY_FAILURE,
         }
+    }
+}
+
+impl Failure {
+    /// Whether it says how a deployment stands that was followed.
+    pub(super) const fn is_outcome(&self) -> bool {
+        matches!(self, Self::NotAllSucceeded(_) | Self::Paused(_))
+    }
+
+    /// Whether the same call may succeed soon: a server that restarts is waited for.
+    pub(super) const fn is_passing(&self) -> bool {
+        matches!(self, Self::Other(_) | Self::Api { status: 429 | 500..=599, .. })
     }
 }
 
@@ -71,6 +94,8 @@ mod tests {
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
         assert_eq!(Failure::NotLoggedIn(String::new()).exit_code(), 3);
         assert_eq!(Failure::NotAllSucceeded(String::new()).exit_code(), 5);
+        assert_eq!(Failure::Paused(String::new()).exit_code(), 6);
+        assert_eq!(Failure::Interrupted(String::new()).exit_code(), 130);
         assert_eq!(Failure::from(std::io::Error::from(ErrorKind::BrokenPipe)).exit_code(), 0);
     }
 }

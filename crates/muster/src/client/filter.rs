@@ -33,7 +33,7 @@ pub(crate) struct FilterArgs {
     saved: Option<String>,
 }
 
-const FILTER_HEADING: &str = "Which devices";
+pub(super) const FILTER_HEADING: &str = "Which devices";
 
 /// What every device of the fleet matches.
 pub(super) fn everything() -> Value {

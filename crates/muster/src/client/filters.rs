@@ -99,7 +99,7 @@ pub(super) async fn run(command: FiltersCommand, session: &Session) -> Result<()
         C::Check { which, all, flow, more } => {
             let mut body = json!({ "device_filter": which.chosen(session, all).await? });
             if let Some(flow) = &flow {
-                body["for"] = more.configuration(session, flow).await?;
+                body["for"] = more.configuration_of(session, flow).await?;
             }
             show(session, &http.post(&[fleet, "filters", "dry-run"])?.json(&body).value().await?)
         }

@@ -67,16 +67,21 @@ fn read(file: &PathBuf) -> Result<String, Failure> {
     Ok(std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?)
 }
 
+/// The uuids of the flows of that name, the newest first.
+pub(super) async fn uuids(session: &Session, name: &str) -> Result<Vec<String>, Failure> {
+    let call = session.http.get(&[session.fleet()?, "update-flows"])?;
+    let flows = Pages::new(call, "update_flows", None).all().await?;
+    Ok(uuids_named(&flows, name).into_iter().map(str::to_owned).collect())
+}
+
 /// The uuid of a flow that was given by uuid or by name.
 pub(super) async fn uuid(session: &Session, flow: &str) -> Result<String, Failure> {
     if flow.parse::<muster_core::ids::FlowUuid>().is_ok() {
         return Ok(flow.to_owned());
     }
-    let call = session.http.get(&[session.fleet()?, "update-flows"])?;
-    let flows = Pages::new(call, "update_flows", None).all().await?;
-    let named: Vec<&str> = uuids_named(&flows, flow);
-    match named.as_slice() {
-        [uuid] => Ok((*uuid).to_owned()),
+    let mut named = uuids(session, flow).await?;
+    match named.as_mut_slice() {
+        [uuid] => Ok(std::mem::take(uuid)),
         [] => Err(Failure::Api { status: 404, message: format!("there is no update flow {flow:?}") }),
         several => Err(Failure::Usage(format!("there are several flows {flow:?}: {}", several.join(", ")))),
     }

@@ -48,7 +48,7 @@ impl Http {
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(["api", "v2"]).extend(path);
         }
-        Ok(Call { http: self, method, url, body: None })
+        Ok(Call { http: self, method, url, body: None, header: None })
     }
 
     pub(super) fn get(&self, path: &[&str]) -> Result<Call<'_>, Failure> {
@@ -86,6 +86,8 @@ pub(super) struct Call<'a> {
     method: Method,
     url: Url,
     body: Option<(HeaderValue, Vec<u8>)>,
+    /// Beside those of every call.
+    header: Option<(&'static str, String)>,
 }
 
 impl Call<'_> {
@@ -103,6 +105,12 @@ impl Call<'_> {
         }
     }
 
+    /// With a header more.
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.header = Some((name, value.to_owned()));
+        self
+    }
+
     /// With a JSON body.
     pub(super) fn json(mut self, body: &Value) -> Self {
         self.body = Some((HeaderValue::from_static("application/json"), body.to_string().into_bytes()));
@@ -117,8 +125,8 @@ impl Call<'_> {
 
     /// The same call again, with a parameter more.
     pub(super) fn page(&self, limit: u64, after: Option<&str>) -> Self {
-        let Self { http, method, url, body } = self;
-        let again = Self { http, method: method.clone(), url: url.clone(), body: body.clone() };
+        let Self { http, method, url, body, header } = self;
+        let again = Self { http, method: method.clone(), url: url.clone(), body: body.clone(), header: header.clone() };
         again.query("limit", &limit.to_string()).maybe("after", after)
     }
 
@@ -128,6 +136,9 @@ impl Call<'_> {
         let mut request = self.http.client.request(self.method, self.url);
         if let Some(token) = &self.http.token {
             request = request.bearer_auth(token.expose());
+        }
+        if let Some((name, value)) = self.header {
+            request = request.header(name, value);
         }
         if let Some((kind, body)) = self.body {
             request = request.header(CONTENT_TYPE, kind).body(body);

@@ -5,6 +5,7 @@
 
 mod apps;
 mod audit;
+mod deploy;
 mod deployments;
 mod device_changes;
 mod devices;
@@ -17,9 +18,11 @@ mod generate;
 mod groups;
 mod http;
 mod login;
+mod outcome;
 mod output;
 mod pages;
 mod pairing_tokens;
+mod preview;
 mod profile;
 mod progress;
 mod prompt;
@@ -51,6 +54,8 @@ pub(crate) enum ClientCommand {
     Logout(login::LogoutArgs),
     /// Show who is logged in, where, and what they may do
     Whoami(Alone),
+    /// Deploy a flow: show what would happen, ask, and follow it to its end
+    Deploy(Box<deploy::DeployArgs>),
     /// Devices of a fleet
     Devices(Noun<devices::DevicesCommand>),
     /// Groups of a fleet
@@ -127,6 +132,7 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Login(args) => login::log_in(&args).await,
         C::Logout(args) => login::log_out(&args).await,
         C::Whoami(args) => login::who_am_i(&Session::open(&args.common)?).await,
+        C::Deploy(args) => deploy::run(&args).await,
         C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
         C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,

@@ -100,6 +100,16 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Text for people alone, on standard error: what is no result.
+    pub(super) fn note(&self, text: &str) -> Result<(), Failure> {
+        if !self.is_json {
+            writeln!(std::io::stderr(), "{}", table::printable_lines(text.trim_end_matches('\n')))?;
+        }
+        Ok(())
+    }
+}
+
 /// An array with an item on each line, printed while its pages come: memory for one page is enough.
 async fn json_list(pages: &mut Pages<'_>) -> Result<(), Failure> {
     let mut separator = "[\n";

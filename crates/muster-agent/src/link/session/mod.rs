@@ -117,6 +117,7 @@ pub struct Session {
     device: DeviceUuid,
     identity: Identity,
     facts: Facts,
+    capabilities: Vec<String>,
     tunnels: TunnelPolicy,
     state: State,
     heard_at: Duration,
@@ -124,8 +125,16 @@ pub struct Session {
 
 impl Session {
     /// The session of a connection that has just been opened.
-    pub fn new(device: DeviceUuid, identity: Identity, facts: Facts, tunnels: TunnelPolicy) -> Self {
-        Self { device, identity, facts, tunnels, state: State::Opened, heard_at: Duration::ZERO }
+    pub fn new(
+        device: DeviceUuid,
+        identity: Identity,
+        facts: Facts,
+        mut capabilities: Vec<String>,
+        tunnels: TunnelPolicy,
+    ) -> Self {
+        capabilities.extend(tunnels.capabilities());
+        let state = State::Opened;
+        Self { device, identity, facts, capabilities, tunnels, state, heard_at: Duration::ZERO }
     }
 
     /// When [`Input::Tick`] is due, unless something else happens before.
@@ -177,7 +186,7 @@ impl Session {
                     device_uuid: self.device.clone(),
                     protocol: PROTOCOL_VERSION,
                     facts: self.facts.clone(),
-                    capabilities: self.tunnels.capabilities(),
+                    capabilities: std::mem::take(&mut self.capabilities),
                 })]
             }
             (ToDevice::Welcome { epoch, heartbeat_ms }, State::Answered) => {

@@ -25,7 +25,13 @@ fn run() -> RunId {
 }
 
 fn opened() -> Session {
-    Session::new("d-1a2b-3c4d".parse().unwrap(), identity(), facts(), TunnelPolicy::Local)
+    Session::new(
+        "d-1a2b-3c4d".parse().unwrap(),
+        identity(),
+        facts(),
+        vec!["action:connect/file".to_owned()],
+        TunnelPolicy::Off,
+    )
 }
 
 fn hear(session: &mut Session, message: &ToDevice, now: Duration) -> Vec<Output> {
@@ -55,12 +61,14 @@ fn up() -> Session {
 #[test]
 fn proves_who_it_is() {
     let outputs = hear(&mut opened(), &challenge(), Duration::ZERO);
-    let [Output::Send(ToServer::Hello { device_uuid, signature, protocol, facts: told, .. })] = outputs.as_slice()
+    let [Output::Send(ToServer::Hello { device_uuid, signature, protocol, facts: told, capabilities })] =
+        outputs.as_slice()
     else {
         panic!("{outputs:?}")
     };
     assert!(identity().public_key().verifies(&nonce(), device_uuid, signature));
     assert_eq!((*protocol, told), (PROTOCOL_VERSION, &facts()));
+    assert_eq!(capabilities, &["action:connect/file"]);
 }
 
 #[test]
@@ -176,7 +184,7 @@ fn says_what_it_allows_of_tunnels_and_keeps_to_it() {
         (TunnelPolicy::Local, &["port_tunnel"], TunnelState::Opened, TunnelState::Failed),
         (TunnelPolicy::Network, &["port_tunnel", "tunnel_to_network"], TunnelState::Opened, TunnelState::Opened),
     ] {
-        let mut session = Session::new("d-1a2b-3c4d".parse().unwrap(), identity(), facts(), policy);
+        let mut session = Session::new("d-1a2b-3c4d".parse().unwrap(), identity(), facts(), Vec::new(), policy);
         let hello = hear(&mut session, &challenge(), Duration::ZERO);
         let [Output::Send(ToServer::Hello { capabilities: told, .. })] = hello.as_slice() else { panic!("{hello:?}") };
         assert_eq!(told, capabilities);

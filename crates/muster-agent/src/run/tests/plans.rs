@@ -118,10 +118,12 @@ fn a_reason_names_the_step_and_what_befell_it() {
 #[test]
 fn a_flow_is_checked_before_it_begins() {
     let uses = json!({"name": "b", "uses": {"name": "connect/docker", "with": {"registry": "r", "image-path": "p", "image-tag": "t"}}, "timeout_ms": 1});
+    let later = json!({"name": "b", "uses": {"name": "connect/later", "with": {}}, "timeout_ms": 1});
     let mut broken_undo = step("b");
     broken_undo["on_failure"] = json!({"run": "${{ inputs.x }}"});
     let cases = [
-        (instruction(1, &json!([step("a"), uses]), None), "unsupported_step"),
+        (instruction(1, &json!([step("a"), uses]), None), "artifact_missing"),
+        (instruction(1, &json!([step("a"), later]), None), "unsupported_step"),
         (instruction(1, &json!([step("a"), broken_undo]), None), "bad_flow"),
         (instruction(1, &json!([step("a")]), Some("${{ inputs.x }}")), "bad_flow"),
     ];

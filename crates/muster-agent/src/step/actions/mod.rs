@@ -2,6 +2,8 @@
 //! row in [`work`].
 
 mod debian_package;
+pub(super) mod docker;
+pub(super) mod docker_compose;
 mod download_artifact;
 mod file;
 mod git;
@@ -45,6 +47,10 @@ pub(super) trait Work {
     }
 }
 
+/// The actions that this version of the agent carries out, as the server is told.
+pub const CARRIED_OUT: [&str; 5] =
+    ["connect/debian-package", "connect/download-artifact", "connect/file", "connect/git", "connect/script"];
+
 /// The work of an action; `None` when this version of the agent cannot do it.
 pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
     match action {
@@ -53,7 +59,8 @@ pub(super) fn work(action: &BuiltIn) -> Option<&dyn Work> {
         BuiltIn::File(with) => Some(with),
         BuiltIn::Git(with) => Some(with),
         BuiltIn::Script(with) => Some(with),
-        BuiltIn::Docker(_) | BuiltIn::DockerCompose(_) => None,
+        BuiltIn::Docker(with) => Some(with),
+        BuiltIn::DockerCompose(with) => Some(with),
     }
 }
 
@@ -113,5 +120,32 @@ fn check_file_place(path: &Path) -> Result<(), Failure> {
     match metadata(path)? {
         Some(found) if found.is_dir() => Err(Failure::because(format!("{} is a folder", path.display()))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::flow::actions::USES;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_server_is_told_what_is_carried_out() {
+        let smallest = [
+            ("connect/debian-package", json!({ "package": "hello" })),
+            ("connect/docker", json!({ "registry": "r", "image-path": "i", "image-tag": "1" })),
+            ("connect/docker-compose", json!({ "device-path": "/srv", "compose": "services: {}" })),
+            ("connect/download-artifact", json!({ "registry": "r", "artifactory-path": "a", "device-path": "/srv/a" })),
+            ("connect/file", json!({ "device-path": "/srv/a", "content": "" })),
+            ("connect/git", json!({ "repository": "https://example.com/a.git", "device-path": "/srv" })),
+            ("connect/script", json!({ "script": "true" })),
+        ];
+        for uses in USES {
+            let with = smallest.iter().find(|(name, _)| name == uses).map(|(_, with)| with);
+            let Some(Value::Object(with)) = with else { panic!("{uses} has no example here") };
+            let action = BuiltIn::read(uses, with.clone()).unwrap();
+            assert_eq!(CARRIED_OUT.contains(uses), work(&action).is_some(), "{uses}");
+        }
     }
 }

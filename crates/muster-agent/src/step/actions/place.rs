@@ -81,7 +81,7 @@ fn ids(owner: &str, before: Option<(u32, u32)>) -> Result<(u32, u32), Failure> {
 /// Where the content for `path` is written first: on the same file system, under a
 /// name that is this step's alone.
 pub(super) fn beside(cx: &Context, path: &Path) -> PathBuf {
-    let run = cx.dir.path().parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let run = cx.run_name();
     let mut name = b".".to_vec();
     name.extend_from_slice(path.file_name().unwrap_or_default().as_encoded_bytes());
     // A name may be 255 bytes long.

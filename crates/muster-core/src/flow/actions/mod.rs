@@ -10,6 +10,7 @@ pub mod docker_compose;
 pub mod download_artifact;
 pub mod file;
 pub mod git;
+pub mod run_options;
 pub mod script;
 pub mod source;
 pub mod values;
@@ -83,16 +84,18 @@ impl BuiltIn {
         Self::read(name, with)
     }
 
-    /// The artifact that the device needs for it, of a registry.
-    pub fn artifact(&self) -> Option<&source::ArtifactPath> {
-        match self {
+    /// What the device needs for it of a registry: an artifact, or an image.
+    pub fn artifact(&self) -> Option<&str> {
+        let artifact = match self {
             Self::DebianPackage(with) => with.artifact.as_ref(),
-            Self::DockerCompose(with) => with.artifact.as_ref(),
+            Self::DockerCompose(with) => with.artifact.as_ref().or(with.registry.as_ref()),
             Self::DownloadArtifact(with) => Some(&with.artifactory_path),
             Self::File(with) => with.artifact.as_ref(),
             Self::Script(with) => with.artifact.as_ref(),
-            Self::Docker(_) | Self::Git(_) => None,
-        }
+            Self::Docker(with) => return Some(with.image_path.as_str()),
+            Self::Git(_) => None,
+        };
+        artifact.map(source::ArtifactPath::as_str)
     }
 }
 
@@ -102,6 +105,15 @@ fn source_rule(inline: &str) -> serde_json::Value {
     serde_json::json!([
         { "required": [inline], "properties": { "registry": false, "artifactory-path": false } },
         { "required": ["registry", "artifactory-path"], "properties": { inline: false } },
+    ])
+}
+
+/// In the schema: the compose file in the document, or an artifact and its registry.
+#[cfg(feature = "schema")]
+fn compose_rule() -> serde_json::Value {
+    serde_json::json!([
+        { "required": ["compose"], "properties": { "artifactory-path": false } },
+        { "required": ["registry", "artifactory-path"], "properties": { "compose": false } },
     ])
 }
 

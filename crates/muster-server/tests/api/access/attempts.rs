@@ -183,6 +183,14 @@ impl<'a> Scene<'a> {
                 let order = json!({ "device_filter": {}, "flow_uuid": self.flow });
                 caller.post("deployments", &order).await
             }
+            Operation::PreviewDeployment => {
+                let order = json!({ "device_filter": {}, "flow_uuid": self.flow });
+                caller.post("deployments/preview", &order).await
+            }
+            Operation::PreviewDeploymentDevices => {
+                let order = json!({ "device_filter": {}, "flow_uuid": self.flow });
+                caller.post("deployments/preview/devices", &order).await
+            }
             Operation::ListDeployments => caller.get("deployments").await,
             Operation::GetDeployment => caller.get(&deployment).await,
             Operation::ListDeploymentDevices => caller.get(&format!("{deployment}/devices")).await,
