@@ -121,7 +121,8 @@ pub(super) async fn connects(port: u16, callers: usize, lasts: Duration) -> anyh
                 let mut stream = connect(port, ECHO).await?;
                 ask(&mut stream).await?;
                 stream.shutdown().await?;
-                stream.read(&mut [0]).await?;
+                let after_its_end = stream.read(&mut [0]).await?;
+                anyhow::ensure!(after_its_end == 0, "more came than was asked for");
                 made += 1;
             }
             anyhow::Ok(made)
