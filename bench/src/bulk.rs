@@ -35,7 +35,7 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
     }
     let title =
         format!("bulk: a tag off every matching one of {devices} devices, half of them tagged, {rounds} rounds");
-    Ok(Report { title, limit_name: "SQL by hand", comparisons, bounds: Vec::new() })
+    Ok(Report { title, limit_name: "SQL by hand", comparisons, figures: Vec::new(), bounds: Vec::new() })
 }
 
 /// How Muster is asked.

@@ -8,6 +8,7 @@ mod report;
 mod rounds;
 mod server;
 mod tags;
+mod tunnels;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use clap::Parser;
 use report::Report;
 
 /// Every benchmark.
-const NAMES: [&str; 3] = ["bulk", "lists", "tags"];
+const NAMES: [&str; 4] = ["bulk", "lists", "tags", "tunnels"];
 
 #[derive(Parser)]
 #[command(name = "bench/run")]
@@ -37,6 +38,8 @@ struct Args {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    // Nothing has installed another before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let Some(report) = runtime.block_on(measure(&args)).transpose()? else {
         eprintln!("no benchmark is called {:?}; known are: {}", args.name, NAMES.join(", "));
@@ -55,6 +58,7 @@ async fn measure(args: &Args) -> Option<anyhow::Result<Report>> {
         "bulk" => Some(bulk::measure(&args.muster, args.short).await),
         "lists" => Some(lists::measure(&args.muster, args.short).await),
         "tags" => Some(tags::measure(&args.muster, args.short).await),
+        "tunnels" => Some(tunnels::measure(&args.muster, args.short).await),
         _ => None,
     }
 }

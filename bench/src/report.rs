@@ -14,8 +14,27 @@ pub(crate) struct Report {
     pub(crate) limit_name: &'static str,
     /// Line by line.
     pub(crate) comparisons: Vec<Comparison>,
+    /// What was measured, without an aim of its own.
+    pub(crate) figures: Vec<Figure>,
     /// What was measured by itself.
     pub(crate) bounds: Vec<Bound>,
+}
+
+/// A figure for itself.
+pub(crate) struct Figure {
+    /// What it is.
+    pub(crate) name: String,
+    /// How much.
+    pub(crate) value: f64,
+    /// Of what.
+    pub(crate) unit: &'static str,
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, unit } = self;
+        write!(f, "{name:<48} {value:>10.2} {unit}")
+    }
 }
 
 /// A figure that may not pass a limit.
@@ -129,6 +148,9 @@ impl Report {
             figures.insert(line.name.clone(), line.figures());
             aims.insert(line.name.clone(), line.aim());
         }
+        for figure in &self.figures {
+            figures.insert(figure.name.clone(), json!({"value": figure.value, "unit": figure.unit}));
+        }
         for bound in &self.bounds {
             figures.insert(bound.name.to_owned(), json!({"value": bound.value, "unit": bound.unit}));
             aims.insert(bound.name.to_owned(), json!({"max": bound.max, "holds": bound.holds()}));
@@ -184,15 +206,18 @@ impl fmt::Display for Report {
         let (spread, p99) = (" median     min     max", if has_p99 { "     p99" } else { "" });
         writeln!(f, "{}\n", self.title)?;
         let ours_width = spread.len() + p99.len();
-        writeln!(f, "{:<name_width$} {:<ours_width$}  {:<23}", "milliseconds", "Muster", self.limit_name)?;
-        writeln!(f, "{:<name_width$} {spread}{p99}  {spread}   ratio   aim", "")?;
+        if !self.comparisons.is_empty() {
+            writeln!(f, "{:<name_width$} {:<ours_width$}  {:<23}", "milliseconds", "Muster", self.limit_name)?;
+            writeln!(f, "{:<name_width$} {spread}{p99}  {spread}   ratio   aim", "")?;
+        }
+        self.figures.iter().try_for_each(|figure| writeln!(f, "{figure}"))?;
         for line in &self.comparisons {
             write!(f, "{}", Line { line, name_width, has_p99 })?;
         }
         for bound in &self.bounds {
             let Bound { name, value, unit, max } = bound;
             let verdict = if bound.holds() { "holds" } else { "MISSED" };
-            writeln!(f, "\n{name}: {value:.1} {unit}  ≤ {max:.1} {verdict}")?;
+            writeln!(f, "\n{name}: {value:.2} {unit}  ≤ {max:.2} {verdict}")?;
         }
         writeln!(f, "\n{}", if self.holds() { "Every aim holds." } else { "Not every aim holds." })
     }

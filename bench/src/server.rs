@@ -33,6 +33,11 @@ pub(crate) async fn bootstrap(muster: &Path, db: &TestDatabase) -> anyhow::Resul
 impl Server {
     /// Starts a server on a free port, and waits until it listens.
     pub(crate) async fn start(muster: &Path, db: &TestDatabase) -> anyhow::Result<Self> {
+        Self::start_with(muster, db, &[]).await
+    }
+
+    /// The same, with more options.
+    pub(crate) async fn start_with(muster: &Path, db: &TestDatabase, options: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(muster);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]).args([
             "--address-calls-per-minute",
@@ -40,6 +45,7 @@ impl Server {
             "--access-token-calls-per-minute",
             PLENTY,
         ]);
+        command.args(options);
         let mut process = on(&mut command, db).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdout = process.stdout.take().context("its standard output is a pipe")?;
         let mut lines = BufReader::new(stdout).lines();
@@ -49,6 +55,11 @@ impl Server {
             }
         }
         bail!("muster serve ended before it listened")
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> anyhow::Result<u32> {
+        self.process.id().context("muster serve has ended")
     }
 
     /// The most memory that the process has held so far, in MiB.

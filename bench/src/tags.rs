@@ -51,7 +51,7 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
         "tags: a tag on {devices} devices and {devices} other resources on PostgreSQL, {rounds} rounds; half of them \
          bear the tag that it is merged into"
     );
-    Ok(Report { title, limit_name: "SQL by hand", comparisons, bounds })
+    Ok(Report { title, limit_name: "SQL by hand", comparisons, figures: Vec::new(), bounds })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

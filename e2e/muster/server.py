@@ -55,7 +55,8 @@ class Server:
             "--access-key-calls-per-minute", NO_LIMIT,
             "--login-attempts-per-minute", NO_LIMIT, "--agent-api-calls-per-minute", NO_LIMIT, "--log-file-calls-per-minute", NO_LIMIT,
             "--v1-device-calls-per-minute", v1_device_calls,
-            "--v1-account-calls-per-minute", v1_account_calls, *options,
+            "--v1-account-calls-per-minute", v1_account_calls,
+            "--tunnel-ports", 0, *options,
         ]  # fmt: skip
         return self._launch()
 

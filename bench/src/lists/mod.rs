@@ -61,7 +61,7 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
     let Rounds { page, total } = rounds;
     let title =
         format!("lists: pages of {PAGE} of {devices} devices on PostgreSQL, {page} rounds, and their totals, {total}");
-    Ok(Report { title, limit_name: "SQL by hand", comparisons, bounds: Vec::new() })
+    Ok(Report { title, limit_name: "SQL by hand", comparisons, figures: Vec::new(), bounds: Vec::new() })
 }
 
 struct Bench<'a> {

@@ -17,6 +17,7 @@ use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
+use crate::remote::{Carriers, TunnelPolicy, allow_open_files};
 use crate::run::driver::{Ended, Message, Surroundings, drive};
 use crate::set_aside::Degraded;
 use crate::state::{Enrolment, StateDir, StateError, StateLock};
@@ -62,6 +63,8 @@ pub struct Settings {
     pub docker_socket: Option<PathBuf>,
     /// Why the agent is degraded, as far as is known before it starts.
     pub degraded: Degraded,
+    /// What tunnels may reach.
+    pub tunnels: TunnelPolicy,
     /// By what servers are recognised, the device's own aside.
     pub trust: Trust,
     /// Tells the moment.
@@ -77,6 +80,7 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<Ended, AgentEr
     let enrolment = settings.state.enrolment()?;
     let _lock = lock(&settings.state).await?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
+    allow_open_files();
     let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
     let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
@@ -147,6 +151,7 @@ impl Life {
         let inbox = to_runs.clone();
         thread::spawn(move || ended.send(drive(surroundings, inbox, messages, to_link)));
         let keeper = Keeper {
+            carriers: Carriers::new(dialer.clone(), settings.tunnels, StdRng::from_seed(rng.random())),
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),

@@ -21,6 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::agent::{self, Settings};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
+use crate::remote::TunnelPolicy;
 use crate::run::driver::Ended;
 use crate::server_url::ServerUrl;
 use crate::set_aside::Degraded;
@@ -133,6 +134,9 @@ pub struct RunArgs {
         default_value = "systemctl reboot || reboot"
     )]
     pub reboot_command: String,
+    /// What port tunnels may reach: nothing, the device's own ports, or also other hosts that it reaches
+    #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_TUNNELS", default_value = "local")]
+    pub tunnels: TunnelPolicy,
     /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
     #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
     pub docker_socket: Option<PathBuf>,
@@ -263,6 +267,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
         docker_socket: args.docker_socket,
         reboot_command: args.reboot_command,
         degraded,
+        tunnels: args.tunnels,
         trust: Trust::of_machine(crypto),
         clock,
     };

@@ -12,6 +12,7 @@
 //! * [`inventory`]: what it tells of itself;
 //! * [`agent`]: the running agent;
 //! * [`link`]: what it says to the server;
+//! * [`remote`]: connections of callers, carried to ports of the device;
 //! * [`run`]: what it is told to do, and the journal;
 //! * [`step`]: one command, under a supervisor of its own;
 //! * [`update`]: the agent in another version;
@@ -26,6 +27,7 @@ pub mod http;
 pub mod inventory;
 pub mod link;
 pub mod net;
+pub mod remote;
 pub mod run;
 pub mod server_url;
 pub mod set_aside;

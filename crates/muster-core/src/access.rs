@@ -470,6 +470,8 @@ operations! {
     FetchFromRegistry, "GET" "/link/v1/registries/{registry}/{path}", Grant, Bearer;
     /// What a device needs of a Git server of the account, fetched for it.
     CloneFromRegistry, "POST" "/link/v1/registries/{registry}/{path}", Grant, Bearer;
+    /// A carrier of streams of a device, for connections through its port tunnels.
+    OpenStream, "GET" "/link/v1/stream", DeviceKey, Bearer;
 
     /// Whether the server can serve.
     GetHealth, "GET" "/healthz", None, Bearer;

@@ -145,6 +145,28 @@ pub const TUNNEL_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const TUNNEL_LIFETIME_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
 /// The longest that a port tunnel may last.
 pub const TUNNEL_LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// How long nothing may move in a connection through a port tunnel, unless the configuration says otherwise.
+pub const STREAM_IDLE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// The same, once one of its sides has ended.
+pub const STREAM_HALF_CLOSED_IDLE: Duration = Duration::from_secs(5 * 60);
+/// Connections at once through one port tunnel, unless the configuration says otherwise.
+pub const TUNNEL_CONNECTIONS_DEFAULT: usize = 1_000;
+/// Connections at once through all port tunnels of one server, unless the configuration says otherwise.
+pub const SERVER_CONNECTIONS_DEFAULT: usize = 10_000;
+/// Carriers of streams that one agent holds at once.
+pub const CARRIERS_MAX: usize = 4_096;
+/// Carriers that a device is asked to dial with one message.
+pub const CARRIERS_AT_ONCE_MAX: usize = 32;
+/// Carriers that wait for a connection, of each device with an open port tunnel.
+pub const READY_CARRIERS_MIN: usize = 2;
+/// Carriers that are kept, after the connections that they were dialled for.
+pub const READY_CARRIERS_MAX: usize = 64;
+/// How long a carrier waits for a connection.
+pub const READY_CARRIER_IDLE: Duration = Duration::from_secs(50);
+/// How long a device may take to dial a carrier, and a caller's connection waits for one.
+pub const CARRIER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an agent may take to reach the target of a connection.
+pub const STREAM_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The newest port tunnels of a fleet, which its list shows.
 pub const LISTED_TUNNELS_MAX: u64 = 1_000;
 /// Longest name of a file that a device sends.

@@ -70,6 +70,11 @@ impl Secret {
         Self(format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
+    /// A new secret for one carrier of streams.
+    pub fn for_carrier(rng: &mut impl Rng) -> Self {
+        Self::random_with_prefix("mc_", rng)
+    }
+
     /// A secret that a caller sent.
     pub fn received(text: impl Into<String>) -> Self {
         Self(text.into())

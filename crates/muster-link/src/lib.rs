@@ -12,11 +12,14 @@
 //! Instructions are delivered at least once and carried out once: each has a
 //! [`RunId`] that the device writes into its journal before it acts, and each
 //! report has a number and is repeated until it is acknowledged.
+//!
+//! Bulk does not go over this link: for it a device dials carriers, see [`stream`].
 
 pub mod enroll;
 pub mod handshake;
 pub mod messages;
 pub mod pin;
+pub mod stream;
 
 pub use enroll::{EnrollRequest, EnrollResponse};
 pub use handshake::{Identity, Nonce, PublicKey};
@@ -29,5 +32,7 @@ pub use pin::ServerPin;
 pub const PROTOCOL_VERSION: u32 = 4;
 /// Where a device dials its control link.
 pub const CONTROL_PATH: &str = "/link/v1/control";
+/// Where a device dials a carrier of streams.
+pub const STREAM_PATH: &str = "/link/v1/stream";
 /// Where a device enrols.
 pub const ENROLL_PATH: &str = "/link/v1/enroll";

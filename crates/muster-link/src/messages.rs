@@ -65,17 +65,29 @@ pub enum ToDevice {
     },
     /// Open a tunnel to one of the device's ports, and answer with
     /// [`ToServer::Tunnel`]. Only to devices that announced
-    /// [`capability::PORT_TUNNEL`]. Since version 2; no agent serves it yet.
+    /// [`capability::PORT_TUNNEL`]. Since version 2; served since version 4.
     OpenTunnel {
         /// Names the tunnel for ever.
         tunnel: String,
         /// The port.
         port: u16,
+        /// Another host of the device's network; empty for the device itself. Only to
+        /// devices that announced [`capability::TUNNEL_TO_NETWORK`]. Since version 4.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        host: String,
     },
-    /// Close a tunnel. Since version 2.
+    /// Close a tunnel: its streams end by themselves. Since version 2.
     CloseTunnel {
         /// The tunnel.
         tunnel: String,
+    },
+    /// Dial a carrier of streams with each of these secrets, see
+    /// [`stream`](crate::stream). Each is good once, for a short time, for this device
+    /// and as long as this link lasts. Only to devices that announced
+    /// [`capability::PORT_TUNNEL`]. Since version 4.
+    DialStreams {
+        /// One for each carrier.
+        secrets: Vec<Secret>,
     },
     /// Store what lies at a path of the device, by `PUT`: a file as it is, a folder as a
     /// tar. Only to devices that announced [`capability::UPLOAD_FILES`]. Repeated over each
@@ -102,6 +114,8 @@ pub enum ToDevice {
 pub mod capability {
     /// Opens tunnels to its ports.
     pub const PORT_TUNNEL: &str = "port_tunnel";
+    /// Opens tunnels to ports of other hosts in its network too. Since version 4.
+    pub const TUNNEL_TO_NETWORK: &str = "tunnel_to_network";
     /// Uploads files of the device.
     pub const UPLOAD_FILES: &str = "upload_files";
     /// Before the name of an action of a flow: carries it out. Since version 4; see [`carries_out`].

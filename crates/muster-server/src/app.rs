@@ -17,6 +17,8 @@ use crate::config::ServerConfig;
 use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
+use crate::remote::carriers::Carriers;
+use crate::remote::live::Tunnels;
 use crate::telemetry::buffer::KeepaliveBuffer;
 use crate::telemetry::file_store::FileStore;
 
@@ -32,6 +34,10 @@ pub struct Parts {
     pub config: ServerConfig,
     /// The links that this server holds.
     pub links: Links,
+    /// The carriers of streams that devices have dialled.
+    pub carriers: Carriers,
+    /// The port tunnels that this server holds.
+    pub tunnels: Tunnels,
     /// Wakes the deployment engine.
     pub wake: Wake,
     /// Takes reports of devices.
@@ -72,6 +78,8 @@ pub struct Parts {
     pub vault: Vault,
     /// Names this run of the server in the database.
     pub server_id: String,
+    /// Names this server in the database, whatever its run.
+    pub home: String,
     /// Where nonces and request ids come from.
     pub rng: Mutex<StdRng>,
 }

@@ -1,7 +1,7 @@
 //! What an operator may set. The `muster` executable fills it from its options,
 //! the environment and a file; here are the meanings and the defaults.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +9,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use muster_core::limits::{
     ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, PENDING_DEADLINE,
+    SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT,
     TUNNEL_LIFETIME_DEFAULT,
 };
+use muster_core::tunnel::TunnelPorts;
+use muster_link::stream::Limits;
 use muster_store::Location;
 
 use crate::tls::TlsSource;
@@ -53,6 +56,16 @@ pub struct ServerConfig {
     pub tunnel_lifetime: Duration,
     /// Below this domain each tunnel has a name of its own.
     pub tunnel_domain: String,
+    /// The address at which port tunnels listen.
+    pub tunnel_listen: IpAddr,
+    /// The ports at which they listen.
+    pub tunnel_ports: TunnelPorts,
+    /// Connections at once through one port tunnel.
+    pub tunnel_connections_max: usize,
+    /// Connections at once through all of them.
+    pub connections_max: usize,
+    /// How long nothing may move in a connection through a port tunnel.
+    pub stream_limits: Limits,
     /// Tags of an account beyond which the Tag Service makes no more.
     pub account_tags_max: u32,
     /// The folder of what artifacts hold. Several servers of one database need the same.
@@ -150,6 +163,11 @@ impl ServerConfig {
             pending_deadline: PENDING_DEADLINE,
             tunnel_lifetime: TUNNEL_LIFETIME_DEFAULT,
             tunnel_domain: TUNNEL_DOMAIN.to_owned(),
+            tunnel_listen: listen.ip(),
+            tunnel_ports: TunnelPorts::DEFAULT,
+            tunnel_connections_max: TUNNEL_CONNECTIONS_DEFAULT,
+            connections_max: SERVER_CONNECTIONS_DEFAULT,
+            stream_limits: Limits { idle: STREAM_IDLE_DEFAULT, half_closed: STREAM_HALF_CLOSED_IDLE },
             account_tags_max: ACCOUNT_TAGS_DEFAULT,
         }
     }

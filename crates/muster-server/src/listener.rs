@@ -91,7 +91,7 @@ async fn answer(router: Router, request: Request<Incoming>, peer: SocketAddr) ->
 }
 
 /// A connection that is gone already concerns nobody; any other failure is the system's, and passes.
-async fn rest_after(error: &io::Error) {
+pub(crate) async fn rest_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         tracing::error!(%error, "no connection can be accepted");

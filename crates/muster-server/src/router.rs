@@ -146,6 +146,7 @@ fn rest() -> OpenApiRouter<App> {
         .routes(routes!(link::enroll::enroll))
         .routes(routes!(link::control::open))
         .routes(routes!(link::registries::get, link::registries::post))
+        .routes(routes!(link::stream::open))
         .routes(routes!(health::get))
         .routes(routes!(openapi::get))
         .routes(routes!(openapi::flow_schema))

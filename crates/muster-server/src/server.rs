@@ -31,6 +31,9 @@ use crate::deploy::reports::ReportSink;
 use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
 use crate::listener;
+use crate::remote::carriers::Carriers;
+use crate::remote::keeper;
+use crate::remote::live::Tunnels;
 use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
 use crate::telemetry::device_files;
@@ -72,7 +75,11 @@ impl Server {
         let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let (reports, queue) = ReportSink::new();
+        let home = keeper::home(&config.data, &mut rng).context("cannot write the data folder")?;
         let app = App::new(Parts {
+            carriers: Carriers::default(),
+            tunnels: Tunnels::new(config.connections_max),
+            home,
             links: Links::default(),
             wake: Wake::default(),
             reports,
@@ -98,12 +105,14 @@ impl Server {
             store,
             config,
         });
+        keeper::restore(&app).await.context("the port tunnels of the last run cannot be read")?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(stop.clone().run_until_cancelled_owned(engine::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(telemetry::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(device_files::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(collection::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(keeper::run(app.clone())));
         let pin = certificates.as_ref().map(|shown| shown.pin());
         if let Some(certificates) = certificates {
             tasks.spawn(stop.clone().run_until_cancelled_owned(certificates.keep_fresh()));
@@ -138,10 +147,12 @@ impl Server {
     pub async fn stop(self) -> Result<()> {
         self.stop.cancel();
         self.tasks.close();
+        self.app.tunnels.close_all().await;
         self.app.links.close_all();
         let http = tokio::time::timeout(DRAIN_TIMEOUT, self.http).await;
         self.tasks.wait().await;
         self.app.keepalives.flush(&self.app.store).await;
+        keeper::count(&self.app).await;
         let server_id = self.app.server_id.as_str();
         if let Err(error) = self.app.store.write(|tx| async move { tx.close_links_of(server_id).await }).await {
             // A device's next link has a higher epoch, so nothing depends on this.

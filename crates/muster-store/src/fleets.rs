@@ -37,6 +37,8 @@ pub struct Fleet {
     pub deadlines: WireDeadlines,
     /// When its devices may begin an update; at any time where there are none.
     pub update_windows: Vec<WireUpdateWindow>,
+    /// Whether port tunnels may end at other hosts of a device's network.
+    pub tunnels_to_network: bool,
 }
 
 /// The windows of a row. One that cannot be read limits nothing.
@@ -64,6 +66,7 @@ impl From<fleets::Model> for Fleet {
             heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
             deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
             update_windows: wire_windows(&row.update_windows),
+            tunnels_to_network: row.tunnels_to_network,
         }
     }
 }
@@ -92,6 +95,8 @@ pub struct FleetChange {
     pub deadlines: Option<WireDeadlines>,
     /// All of its update windows.
     pub update_windows: Option<Vec<WireUpdateWindow>>,
+    /// Whether port tunnels may end at other hosts of a device's network.
+    pub tunnels_to_network: Option<bool>,
 }
 
 #[derive(FromQueryResult)]
@@ -105,6 +110,7 @@ struct ViewRow {
     run_deadline_ms: i64,
     abort_deadline_ms: i64,
     update_windows: String,
+    tunnels_to_network: bool,
     created_at: i64,
     device_count: i64,
     group_count: i64,
@@ -121,6 +127,7 @@ impl From<ViewRow> for FleetView {
                 heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
                 deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
                 update_windows: wire_windows(&row.update_windows),
+                tunnels_to_network: row.tunnels_to_network,
             },
             created_at: Timestamp::from_millis(row.created_at),
             device_count: row.device_count.try_into().unwrap_or(0),
@@ -137,6 +144,7 @@ fn select_views() -> SelectStatement {
     Query::select()
         .columns([F::Id, F::AccountId, F::ProjectKey, F::Name, F::HeartbeatMs, F::CreatedAt].map(of))
         .columns([F::PendingDeadlineMs, F::RunDeadlineMs, F::AbortDeadlineMs, F::UpdateWindows].map(of))
+        .column(of(F::TunnelsToNetwork))
         .expr_as(devices, "device_count")
         .expr_as(groups, "group_count")
         .from(fleets::Entity)
@@ -257,6 +265,7 @@ impl Tx {
             run_deadline_ms: 0,
             abort_deadline_ms: 0,
             update_windows: "[]".to_owned(),
+            tunnels_to_network: false,
         };
         fleets::Entity::insert(fleets::ActiveModel::from(row.clone())).exec_without_returning(&self.conn).await?;
         for group in NEW_FLEET_GROUPS {
@@ -276,6 +285,7 @@ impl Tx {
             run_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.run_minutes))),
             abort_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.abort_minutes))),
             update_windows: change.update_windows.as_ref().map_or(NotSet, |windows| Set(json(windows))),
+            tunnels_to_network: change.tunnels_to_network.map_or(NotSet, Set),
             ..Default::default()
         };
         if row.is_changed() {

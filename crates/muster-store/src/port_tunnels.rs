@@ -1,15 +1,18 @@
-//! Port tunnels: made, answered by their device, ended by a person or by the clock.
+//! Port tunnels: made, answered by their device, ended by a person or by the clock; and
+//! whether an open one still has the right to be.
 
+use muster_core::access::Permission;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
-use muster_core::tunnel::{AllowedIp, TunnelStatus};
+use muster_core::tunnel::{AllowedIp, Standing, TargetHost, TunnelStatus};
 use rand::RngExt;
-use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter};
 
 use crate::db::{Db, Result, Tx};
-use crate::entities::{devices, port_tunnels};
+use crate::entities::{devices, fleets, port_tunnels, role_permissions, tokens, user_roles, users};
 use crate::error::StoreError;
+use crate::page::subquery;
 
 /// A port tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +25,10 @@ pub struct PortTunnel {
     pub device_id: RowId,
     /// The device.
     pub device_uuid: String,
-    /// The port of the device.
+    /// The port of the device, or of `host`.
     pub port: u16,
+    /// Where it ends in the device's network; empty for the device itself.
+    pub host: String,
     /// Whom it lets through.
     pub allowed_ip: String,
     /// Where callers connect to.
@@ -40,6 +45,32 @@ pub struct PortTunnel {
     pub finished_at: Option<Timestamp>,
     /// When it ends by itself, once it is open.
     pub expires_at: Timestamp,
+    /// Whose it is.
+    pub account_id: RowId,
+    /// Which fleet's it is.
+    pub fleet_id: RowId,
+    /// What it has moved, as far as that is stored.
+    pub moved: Moved,
+}
+
+/// What a tunnel has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Connections.
+    pub connections: u64,
+    /// Bytes to the device.
+    pub bytes_to_device: u64,
+    /// Bytes from the device.
+    pub bytes_from_device: u64,
+}
+
+/// An open tunnel, and what holds of its right to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandingTunnel {
+    /// The tunnel.
+    pub tunnel: EndingTunnel,
+    /// What holds.
+    pub standing: Standing,
 }
 
 /// A tunnel to be made.
@@ -49,8 +80,10 @@ pub struct NewTunnel {
     pub fleet_id: RowId,
     /// Its device.
     pub device_id: RowId,
-    /// The port of the device.
+    /// The port of the device, or of `host`.
     pub port: u16,
+    /// Where it ends in the device's network, where that is not the device itself.
+    pub host: Option<TargetHost>,
     /// Whom it lets through.
     pub allowed_ip: AllowedIp,
     /// Where callers connect to.
@@ -59,6 +92,10 @@ pub struct NewTunnel {
     pub server_port: u16,
     /// Who makes it.
     pub created_by: String,
+    /// The token with which they do.
+    pub token_id: RowId,
+    /// The server that listens for it, by a name that outlives its process.
+    pub home: String,
     /// When it ends unless its device has answered.
     pub answer_by: Timestamp,
     /// When it ends by itself, once it is open.
@@ -127,6 +164,12 @@ struct Row {
     created_at: i64,
     finished_at: i64,
     expires_at: i64,
+    account_id: i64,
+    fleet_id: i64,
+    host: String,
+    connections: i64,
+    bytes_to_device: i64,
+    bytes_from_device: i64,
 }
 
 impl TryFrom<Row> for PortTunnel {
@@ -141,6 +184,7 @@ impl TryFrom<Row> for PortTunnel {
             device_id: row.device_id,
             device_uuid: row.device_uuid,
             port: port(row.port)?,
+            host: row.host,
             allowed_ip: row.allowed_ip,
             server_address: row.server_address,
             server_port: port(row.server_port)?,
@@ -149,8 +193,59 @@ impl TryFrom<Row> for PortTunnel {
             created_at: Timestamp::from_millis(row.created_at),
             finished_at: crate::targets::moment(row.finished_at),
             expires_at: Timestamp::from_millis(row.expires_at),
+            account_id: row.account_id,
+            fleet_id: row.fleet_id,
+            moved: Moved {
+                connections: row.connections.try_into().unwrap_or(0),
+                bytes_to_device: row.bytes_to_device.try_into().unwrap_or(0),
+                bytes_from_device: row.bytes_from_device.try_into().unwrap_or(0),
+            },
         })
     }
+}
+
+#[derive(FromQueryResult)]
+struct StandingRow {
+    revoked_at: Option<i64>,
+    token_expires_at: Option<i64>,
+    is_admin: Option<bool>,
+    permitted: i64,
+    device_fleet_id: i64,
+    host: String,
+    tunnels_to_network: bool,
+}
+
+impl StandingRow {
+    fn standing(&self, fleet_id: RowId, now: Timestamp) -> Standing {
+        let is_fresh = self.token_expires_at.is_some_and(|expires_at| expires_at > now.as_millis());
+        Standing {
+            is_token_good: self.revoked_at == Some(Timestamp::NEVER.as_millis()) && is_fresh,
+            is_permitted: self.is_admin == Some(true) || (self.is_admin.is_some() && self.permitted > 0),
+            is_in_fleet: self.device_fleet_id == fleet_id,
+            is_target_allowed: self.host.is_empty() || self.tunnels_to_network,
+        }
+    }
+}
+
+/// Roles by which the user of the token that is being selected may open tunnels in the
+/// tunnel's fleet.
+fn permitting_roles() -> Expr {
+    use role_permissions::Column as P;
+    use user_roles::Column as U;
+    let roles = Query::select()
+        .expr(Expr::cust("COUNT(*)"))
+        .from(user_roles::Entity)
+        .inner_join(
+            role_permissions::Entity,
+            Expr::col((role_permissions::Entity, P::RoleId)).equals((user_roles::Entity, U::RoleId)),
+        )
+        .and_where(Expr::col((user_roles::Entity, U::UserId)).equals((tokens::Entity, tokens::Column::UserId)))
+        .and_where(
+            Expr::col((user_roles::Entity, U::FleetId)).equals((port_tunnels::Entity, port_tunnels::Column::FleetId)),
+        )
+        .and_where(Expr::col((role_permissions::Entity, P::Permission)).eq(Permission::RemoteAccess.as_str()))
+        .take();
+    subquery(roles)
 }
 
 /// Not final, in the very words of the partial index.
@@ -179,7 +274,7 @@ fn is_its_device() -> Expr {
     Expr::col((devices::Entity, devices::Column::Id)).equals((port_tunnels::Entity, port_tunnels::Column::DeviceId))
 }
 
-fn select_tunnels(fleet_id: RowId) -> SelectStatement {
+fn select_tunnels() -> SelectStatement {
     use port_tunnels::Column as T;
     let names = [
         T::Id,
@@ -194,20 +289,26 @@ fn select_tunnels(fleet_id: RowId) -> SelectStatement {
         T::CreatedAt,
         T::FinishedAt,
         T::ExpiresAt,
+        T::FleetId,
+        T::Host,
+        T::Connections,
+        T::BytesToDevice,
+        T::BytesFromDevice,
     ];
     Query::select()
         .columns(names.map(|column| (port_tunnels::Entity, column)))
+        .column((devices::Entity, devices::Column::AccountId))
         .expr_as(Expr::col((devices::Entity, devices::Column::Uuid)), "device_uuid")
         .from(port_tunnels::Entity)
         .inner_join(devices::Entity, is_its_device())
-        .and_where(of(T::FleetId).eq(fleet_id))
         .take()
 }
 
 impl<C: ConnectionTrait> Db<C> {
     /// The newest `limit` tunnels of a fleet, oldest first.
     pub async fn port_tunnels(&self, fleet_id: RowId, limit: u64) -> Result<Vec<PortTunnel>> {
-        let query = select_tunnels(fleet_id)
+        let query = select_tunnels()
+            .and_where(of(port_tunnels::Column::FleetId).eq(fleet_id))
             .order_by((port_tunnels::Entity, port_tunnels::Column::Id), Order::Desc)
             .limit(limit)
             .take();
@@ -217,9 +318,48 @@ impl<C: ConnectionTrait> Db<C> {
 
     /// A tunnel of that fleet.
     pub async fn find_port_tunnel(&self, fleet_id: RowId, uuid: &str) -> Result<Option<PortTunnel>> {
-        let query = select_tunnels(fleet_id).and_where(of(port_tunnels::Column::Uuid).eq(uuid)).take();
+        let query = select_tunnels()
+            .and_where(of(port_tunnels::Column::FleetId).eq(fleet_id))
+            .and_where(of(port_tunnels::Column::Uuid).eq(uuid))
+            .take();
         let row = self.conn.query_one(&query).await?;
         row.map(|row| PortTunnel::try_from(Row::from_query_result(&row, "")?)).transpose()
+    }
+
+    /// The open tunnels for which that server listens.
+    pub async fn port_tunnels_held_by(&self, home: &str) -> Result<Vec<PortTunnel>> {
+        let query = select_tunnels().and_where(is_open()).and_where(of(port_tunnels::Column::Home).eq(home)).take();
+        let rows = self.conn.query_all(&query).await?;
+        rows.iter().map(|row| PortTunnel::try_from(Row::from_query_result(row, "")?)).collect()
+    }
+
+    /// The same, each with what holds of its right to be. One statement.
+    pub async fn standing_port_tunnels(&self, home: &str) -> Result<Vec<StandingTunnel>> {
+        use port_tunnels::Column as T;
+        let is_its_token = Expr::col((tokens::Entity, tokens::Column::Id)).equals((port_tunnels::Entity, T::TokenId));
+        let is_its_user =
+            Expr::col((users::Entity, users::Column::Id)).equals((tokens::Entity, tokens::Column::UserId));
+        let is_its_fleet = Expr::col((fleets::Entity, fleets::Column::Id)).equals((port_tunnels::Entity, T::FleetId));
+        let query = select_open()
+            .left_join(tokens::Entity, is_its_token)
+            .left_join(users::Entity, is_its_user)
+            .inner_join(fleets::Entity, is_its_fleet)
+            .column((tokens::Entity, tokens::Column::RevokedAt))
+            .expr_as(Expr::col((tokens::Entity, tokens::Column::ExpiresAt)), "token_expires_at")
+            .column((users::Entity, users::Column::IsAdmin))
+            .expr_as(permitting_roles(), "permitted")
+            .expr_as(Expr::col((devices::Entity, devices::Column::FleetId)), "device_fleet_id")
+            .column((port_tunnels::Entity, T::Host))
+            .column((fleets::Entity, fleets::Column::TunnelsToNetwork))
+            .and_where(of(T::Home).eq(home))
+            .take();
+        let rows = self.conn.query_all(&query).await?;
+        let read = |row| {
+            let tunnel = EndingTunnel::try_from(EndingRow::from_query_result(row, "")?)?;
+            let standing = StandingRow::from_query_result(row, "")?.standing(tunnel.fleet_id, self.now());
+            Ok(StandingTunnel { tunnel, standing })
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Open tunnels whose time is over, the most overdue first.
@@ -264,6 +404,12 @@ impl Tx {
             finished_at: Timestamp::NEVER.as_millis(),
             ends_at: new.answer_by.as_millis(),
             expires_at: new.expires_at.as_millis(),
+            host: new.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
+            home: new.home.clone(),
+            token_id: new.token_id,
+            connections: 0,
+            bytes_to_device: 0,
+            bytes_from_device: 0,
         };
         port_tunnels::Entity::insert(port_tunnels::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         Ok(uuid)
@@ -320,6 +466,31 @@ impl Tx {
                 .await?;
         }
         Ok(overdue)
+    }
+
+    /// Adds to what tunnels have moved. One statement.
+    pub async fn add_moved(&self, moved: &[(String, Moved)]) -> Result<()> {
+        use port_tunnels::Column as T;
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let more = |column: T, of_tunnel: fn(&Moved) -> u64| {
+            let cases = moved.iter().fold(CaseStatement::new(), |cases, (uuid, moved)| {
+                cases.case(Expr::col(T::Uuid).eq(uuid), i64::try_from(of_tunnel(moved)).unwrap_or(i64::MAX))
+            });
+            let added: Expr = cases.finally(0_i64).into();
+            (column, Expr::col(column).add(added))
+        };
+        let mut update = port_tunnels::Entity::update_many();
+        for (column, sum) in [
+            more(T::Connections, |moved| moved.connections),
+            more(T::BytesToDevice, |moved| moved.bytes_to_device),
+            more(T::BytesFromDevice, |moved| moved.bytes_from_device),
+        ] {
+            update = update.col_expr(column, sum);
+        }
+        update.filter(T::Uuid.is_in(moved.iter().map(|(uuid, _)| uuid.as_str()))).exec(&self.conn).await?;
+        Ok(())
     }
 
     fn ended(&self, status: TunnelStatus, (code, text): (&str, &str)) -> port_tunnels::ActiveModel {

@@ -1,7 +1,7 @@
 //! `muster serve`.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,14 +13,18 @@ use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{
     ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, PENDING_DEADLINE,
+    SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT,
     TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
 };
+use muster_core::tunnel::TunnelPorts;
+use muster_link::stream::Limits;
 use muster_server::config::{
     ACCESS_KEY_CALLS_PER_MINUTE, ACCESS_TOKEN_CALLS_PER_MINUTE, ADDRESS_CALLS_PER_MINUTE, AGENT_API_CALLS_PER_MINUTE,
     Bucket, LOG_FILE_CALLS_PER_MINUTE, LOGIN_ATTEMPTS_PER_MINUTE, TUNNEL_DOMAIN, V1_ACCOUNT_CALLS_PER_MINUTE,
     V1_DEVICE_CALLS_PER_MINUTE,
 };
 use muster_server::{Server, ServerConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::tls_args::TlsArgs;
@@ -86,6 +90,23 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DOMAIN", env = "MUSTER_TUNNEL_DOMAIN", default_value = TUNNEL_DOMAIN,
           value_parser = muster_core::tunnel::domain)]
     pub(crate) tunnel_domain: String,
+    /// Address at which port tunnels listen; by default that of --listen
+    #[arg(long, value_name = "IP", env = "MUSTER_TUNNEL_LISTEN")]
+    pub(crate) tunnel_listen: Option<IpAddr>,
+    /// Ports at which port tunnels listen, as 20000-20999; 0 for any free ones
+    #[arg(long, value_name = "PORTS", env = "MUSTER_TUNNEL_PORTS", default_value_t = TunnelPorts::DEFAULT)]
+    pub(crate) tunnel_ports: TunnelPorts,
+    /// Connections at once through one port tunnel
+    #[arg(long, value_name = "N", env = "MUSTER_TUNNEL_CONNECTIONS_MAX", default_value_t = TUNNEL_CONNECTIONS_DEFAULT)]
+    pub(crate) tunnel_connections_max: usize,
+    /// Connections at once through all port tunnels
+    #[arg(long, value_name = "N", env = "MUSTER_CONNECTIONS_MAX", default_value_t = SERVER_CONNECTIONS_DEFAULT)]
+    pub(crate) connections_max: usize,
+    /// Seconds after which a connection through a port tunnel ends in which nothing moves
+    #[arg(long, value_name = "SECONDS", env = "MUSTER_TUNNEL_IDLE_SECONDS",
+          default_value_t = STREAM_IDLE_DEFAULT.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=TUNNEL_LIFETIME_MAX.as_secs()))]
+    pub(crate) tunnel_idle_seconds: u64,
     /// Folder of what artifacts hold; by default artifacts in the data folder. Servers that
     /// share a database need the same folder
     #[arg(long, value_name = "DIR", env = "MUSTER_ARTIFACT_FOLDER")]
@@ -169,6 +190,14 @@ impl ServeArgs {
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
             tunnel_lifetime: Duration::from_secs(self.tunnel_lifetime_minutes * SECONDS_PER_MINUTE),
             tunnel_domain: self.tunnel_domain.clone(),
+            tunnel_listen: self.tunnel_listen.unwrap_or(defaults.tunnel_listen),
+            tunnel_ports: self.tunnel_ports.clone(),
+            tunnel_connections_max: self.tunnel_connections_max,
+            connections_max: self.connections_max,
+            stream_limits: Limits {
+                idle: Duration::from_secs(self.tunnel_idle_seconds),
+                half_closed: STREAM_HALF_CLOSED_IDLE.min(Duration::from_secs(self.tunnel_idle_seconds)),
+            },
             account_tags_max: self.account_tags_max,
             artifact_folder: self.artifact_folder.clone().unwrap_or(defaults.artifact_folder),
             artifact_bucket: self.artifact_store.clone(),
@@ -185,6 +214,7 @@ impl ServeArgs {
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     crate::start_logging(&args.log)?;
+    allow_open_files();
     crate::runtime()?.block_on(async {
         let server = Server::start(args.server_config(), Clock::system(), muster_store::secure_rng()).await?;
         println!("listening on {}", server.url());
@@ -196,6 +226,15 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         server.stop().await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Each link and each connection through a tunnel is an open file, and what a process may
+/// have by default is little.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -17,6 +17,7 @@ use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::inventory::capabilities::capabilities;
 use crate::net::Dialer;
+use crate::remote::Carriers;
 use crate::run::driver::{Message, Report};
 use crate::update::probation::Probation;
 use crate::upload::Uploads;
@@ -45,6 +46,8 @@ pub struct Keeper<R> {
     pub reports: UnboundedReceiver<Report>,
     /// Sends files that the server asks for.
     pub uploads: Uploads,
+    /// Dials carriers of streams.
+    pub carriers: Carriers,
     /// Why the link is down, as it was last logged.
     pub logged: Option<String>,
 }
@@ -81,7 +84,8 @@ impl<R: Rng> Keeper<R> {
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
         let identity = Identity::from_secret_bytes(&self.secret);
-        let session = Session::new(self.device.clone(), identity, facts, capabilities(self.docker_socket.as_deref()));
+        let capabilities = capabilities(self.docker_socket.as_deref());
+        let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy());
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,
@@ -90,8 +94,10 @@ impl<R: Rng> Keeper<R> {
             inventory: &mut self.inventory,
             status: &mut self.status,
             probation: &mut self.probation,
+            carriers: &mut self.carriers,
         };
         let error = socket.serve(&mut ends).await;
+        self.carriers.close_all();
         socket.close().await;
         if socket.welcomed_at.is_some() {
             // What goes wrong next is news again.

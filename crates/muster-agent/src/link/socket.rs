@@ -17,6 +17,7 @@ use super::session::{End, Input, Output, Session};
 use super::status::StatusFile;
 use crate::inventory::Inventory;
 use crate::net::{ConnectError, Dialer, Stream};
+use crate::remote::Carriers;
 use crate::run::driver::{Message as ToRuns, Report, Said};
 use crate::run::effect;
 use crate::update::probation::Probation;
@@ -69,6 +70,8 @@ pub struct Ends<'a> {
     pub status: &'a mut StatusFile,
     /// Told that the server answered behind a keepalive.
     pub probation: &'a mut Probation,
+    /// Dials carriers of streams.
+    pub carriers: &'a mut Carriers,
 }
 
 /// An open WebSocket and its session.
@@ -177,6 +180,7 @@ impl Socket {
                 Output::Aborted(run) => tell_book(ends, effect::Input::Aborted(run)).await?,
                 Output::Acked(run, seq) => tell_book(ends, effect::Input::Acked(run, seq)).await?,
                 Output::Upload(order) => ends.uploads.begin(order),
+                Output::DialStreams(secrets) => ends.carriers.dial(secrets),
                 Output::Close(end) => return Err(end.into()),
             }
         }

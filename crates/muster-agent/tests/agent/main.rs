@@ -10,3 +10,4 @@ mod packages;
 mod runner;
 mod runs;
 mod server;
+mod streams;

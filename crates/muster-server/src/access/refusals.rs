@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Caller;
 use crate::app::App;
 use crate::error::OpError;
+use crate::remote::live::LiveTunnel;
 
 /// Refused calls of one user, and failed logins from one address, that the audit log
 /// keeps in a minute; what comes above that is in the server's log alone.
@@ -59,6 +60,21 @@ pub async fn note_login(app: &App, account_id: RowId, user: &str, source_ip: IpA
         detail: json!({ "refused": "the password is wrong" }),
     };
     write(app, event, source_ip.to_string()).await;
+}
+
+/// Notes that a port tunnel did not let an address through.
+pub async fn note_address(app: &App, tunnel: &LiveTunnel, source: IpAddr) {
+    let event = NewAuditEvent {
+        account_id: tunnel.account_id,
+        fleet_id: Some(tunnel.fleet_id),
+        actor: "anonymous".to_owned(),
+        action: Operation::OpenStream,
+        subject: format!("port_tunnel:{}", tunnel.uuid),
+        source_ip: source.to_string(),
+        detail: json!({ "refused": "the port tunnel does not let this address through" }),
+    };
+    // For each tunnel and not each address: those may be many.
+    write(app, event, format!("port_tunnel:{}", tunnel.uuid)).await;
 }
 
 async fn write(app: &App, event: NewAuditEvent, whose: String) {

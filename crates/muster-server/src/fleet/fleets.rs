@@ -119,5 +119,8 @@ fn described(view: &FleetView) -> Value {
     if !view.fleet.update_windows.is_empty() {
         told["update_windows"] = json!(view.fleet.update_windows);
     }
+    if view.fleet.tunnels_to_network {
+        told["tunnels_to_network"] = json!(true);
+    }
     told
 }

@@ -65,6 +65,7 @@ impl Link {
         let mut session = Session::open(&device, self.device_ip.clone(), self.app.clock().now());
         let Some(epoch) = self.opened(&device, &session, hello).await else { return };
         let Some(mut outgoing) = self.app.links.insert(device.id, epoch) else { return };
+        self.app.carriers.link_up(device.id, epoch);
         tracing::info!(device_id = device.id, epoch, "link open");
         let welcome = ToDevice::Welcome { epoch, heartbeat_ms: device.heartbeat_ms };
         if self.send(&welcome).await.is_ok() {
@@ -137,6 +138,7 @@ impl Link {
 
     async fn closed(&mut self, device_id: i64, epoch: i64) {
         self.app.links.remove(device_id, epoch);
+        self.app.carriers.link_down(device_id, epoch);
         tracing::info!(device_id, epoch, "link closed");
         if let Err(error) = self.app.store.write(|tx| async move { tx.close_link(device_id, epoch).await }).await {
             // The next link of the device has a higher epoch, so nothing depends on this.

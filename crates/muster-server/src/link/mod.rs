@@ -1,10 +1,11 @@
 //! The face that devices speak to: enrolment and the control link.
 //!
 //! [`session`] decides, [`control`] owns the socket, [`registry`] knows which
-//! device's link is held here.
+//! device's link is held here. Over [`stream`] come the connections of port tunnels.
 
 pub mod control;
 pub mod enroll;
 pub mod registries;
 pub mod registry;
 pub mod session;
+pub mod stream;

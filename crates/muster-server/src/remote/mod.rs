@@ -1,5 +1,13 @@
 //! Reaching into devices: tunnels to their ports, files of theirs.
+//!
+//! [`tunnels`] are the operations. What a tunnel is made of while it is open: [`live`] has
+//! its listener, [`visitor`] one connection through it, [`carriers`] what takes that to the
+//! device; [`keeper`] looks whether it may go on.
 
 pub mod capabilities;
+pub mod carriers;
+pub mod keeper;
+pub mod live;
 pub mod logs;
 pub mod tunnels;
+mod visitor;

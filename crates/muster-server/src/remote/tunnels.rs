@@ -4,7 +4,7 @@ use muster_core::access::Operation;
 use muster_core::ids::RowId;
 use muster_core::invalid::Invalid;
 use muster_core::limits::{LISTED_TUNNELS_MAX, TEXT_CHARS_MAX, TUNNEL_ANSWER_TIMEOUT, TUNNEL_LIFETIME_MAX};
-use muster_core::tunnel::{AllowedIp, TunnelStatus};
+use muster_core::tunnel::{AllowedIp, TargetHost, TunnelStatus};
 use muster_link::{ToDevice, TunnelState, capability};
 use muster_store::audit::NewAuditEvent;
 use muster_store::devices::Device;
@@ -14,6 +14,7 @@ use rand::RngExt;
 use serde_json::json;
 
 use super::capabilities::{check_link, require};
+use super::live;
 use crate::access::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
@@ -24,22 +25,32 @@ use crate::fleet::devices;
 pub struct TunnelOrder {
     /// The device, as a caller wrote it.
     pub device_uuid: String,
-    /// The port of the device.
+    /// The port of the device, or of `host`.
     pub port: u16,
+    /// Where it ends in the device's network, where that is not the device itself.
+    pub host: Option<TargetHost>,
     /// Whom it lets through; the caller, unless they say otherwise.
     pub allowed_ip: Option<AllowedIp>,
 }
 
-/// Ports that tunnels have on the server.
-const SERVER_PORTS: std::ops::Range<u16> = 32_768..60_000;
 /// Random characters in a tunnel's own host name.
 const HOST_CHARS: usize = 11;
 const HOST_ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 /// Most tunnels that are ended in one transaction.
 const BATCH_MAX: u64 = 500;
 
-/// Makes a tunnel and asks its device to open it. The row is there before the device hears of it.
+/// Makes a tunnel, listens for it, and asks its device to open it. The row is there before
+/// anybody can use it.
 pub async fn create(app: &App, permitted: &Permitted, order: &TunnelOrder) -> Result<PortTunnel> {
+    if order.host.is_some() && !permitted.fleet().tunnels_to_network {
+        return Err(OpError::Refused("the fleet does not allow tunnels to other hosts of a device's network"));
+    }
+    let listener = live::bind_any(app).await.map_err(|error| {
+        tracing::error!(%error, "no port for a tunnel");
+        let problem = format!("the server has no free port of {} for a tunnel", app.config.tunnel_ports);
+        OpError::NotNow { code: "no_free_port", problem: Invalid::new("port", problem) }
+    })?;
+    let server_port = listener.local_addr().map_err(|error| OpError::Internal(error.to_string()))?.port();
     let work = app.store.write(|tx| async move {
         let device = devices::find(&tx, permitted, &order.device_uuid).await.map_err(|error| match error {
             OpError::NotFound { .. } => {
@@ -47,16 +58,21 @@ pub async fn create(app: &App, permitted: &Permitted, order: &TunnelOrder) -> Re
             }
             other => other,
         })?;
-        check(app, &device)?;
-        insert(app, &tx, permitted, &device, order).await
+        check(app, &device, order)?;
+        insert(app, &tx, permitted, &device, order, server_port).await
     });
     let tunnel = work.await?;
-    app.links.tell(tunnel.device_id, ToDevice::OpenTunnel { tunnel: tunnel.uuid.clone(), port: tunnel.port });
+    app.tunnels.start(app, &tunnel, listener)?;
+    let (uuid, host) = (tunnel.uuid.clone(), tunnel.host.clone());
+    app.links.tell(tunnel.device_id, ToDevice::OpenTunnel { tunnel: uuid, port: tunnel.port, host });
     Ok(tunnel)
 }
 
-fn check(app: &App, device: &Device) -> Result<()> {
+fn check(app: &App, device: &Device, order: &TunnelOrder) -> Result<()> {
     require(device, capability::PORT_TUNNEL, "device_uuid")?;
+    if order.host.is_some() {
+        require(device, capability::TUNNEL_TO_NETWORK, "host")?;
+    }
     check_link(app, device)
 }
 
@@ -66,26 +82,32 @@ async fn insert(
     permitted: &Permitted,
     device: &Device,
     order: &TunnelOrder,
+    server_port: u16,
 ) -> Result<PortTunnel, WorkError> {
     let allowed_ip = match &order.allowed_ip {
         Some(allowed) => allowed.clone(),
         None => AllowedIp::parse(permitted.source_ip())?,
     };
-    let (host, server_port) = place(app, device);
     let now = tx.now();
     let new = NewTunnel {
         fleet_id: permitted.fleet().id,
         device_id: device.id,
         port: order.port,
+        host: order.host.clone(),
         allowed_ip,
-        server_address: host,
+        server_address: server_address(app, device),
         server_port,
         created_by: permitted.actor(),
+        token_id: permitted.caller().token_id(),
+        home: app.home.clone(),
         answer_by: now.after(TUNNEL_ANSWER_TIMEOUT),
         expires_at: now.after(app.config.tunnel_lifetime.min(TUNNEL_LIFETIME_MAX)),
     };
     let uuid = tx.insert_port_tunnel(&new).await?;
-    let after = json!({ "device_uuid": device.uuid, "port": new.port, "allowed_ip": new.allowed_ip.as_str() });
+    let mut after = json!({ "device_uuid": device.uuid, "port": new.port, "allowed_ip": new.allowed_ip.as_str() });
+    if let Some(host) = &new.host {
+        after["host"] = json!(host.as_str());
+    }
     let detail = json!({ "before": null, "after": after });
     tx.audit(&permitted.event(format!("port_tunnel:{uuid}"), detail)).await?;
     let lost = || StoreError::Corrupt { table: "port_tunnels", problem: format!("{uuid} is missing") };
@@ -93,11 +115,11 @@ async fn insert(
 }
 
 /// Where callers connect to. The name is hard to guess, though `allowed_ip` is what protects.
-fn place(app: &App, device: &Device) -> (String, u16) {
+fn server_address(app: &App, device: &Device) -> String {
     app.random(|rng| {
         let word: String =
             (0..HOST_CHARS).map(|_| char::from(HOST_ALPHABET[rng.random_range(0..HOST_ALPHABET.len())])).collect();
-        (format!("{}-{word}.{}", device.uuid, app.config.tunnel_domain), rng.random_range(SERVER_PORTS))
+        format!("{}-{word}.{}", device.uuid, app.config.tunnel_domain)
     })
 }
 
@@ -130,6 +152,7 @@ pub async fn close(app: &App, permitted: &Permitted, uuid: &str) -> Result<()> {
         Ok::<_, WorkError>(was_open)
     });
     if work.await? {
+        app.tunnels.cut(app, &tunnel.uuid);
         app.links.tell(tunnel.device_id, ToDevice::CloseTunnel { tunnel: tunnel.uuid.clone() });
     }
     Ok(())
@@ -156,7 +179,9 @@ pub async fn answered(app: &App, device_id: RowId, source_ip: &str, uuid: &str, 
         Ok(false) if state == TunnelState::Opened => {
             app.links.tell(device_id, ToDevice::CloseTunnel { tunnel: uuid.clone() });
         }
-        Ok(_) => {}
+        Ok(true) if state == TunnelState::Opened => app.carriers.warm(app, device_id),
+        Ok(true) => app.tunnels.cut(app, uuid),
+        Ok(false) => {}
         // The clock ends it.
         Err(error) => tracing::warn!(%error, device_id, "what a device says of a tunnel could not be stored"),
     }
@@ -175,9 +200,14 @@ fn ended(tunnel: &EndingTunnel, by: (String, String), status: TunnelStatus, code
     }
 }
 
+/// The same, of one that the server itself has ended.
+pub(super) fn ended_by_server(tunnel: &EndingTunnel, status: TunnelStatus, code: &str) -> NewAuditEvent {
+    ended(tunnel, ("server".to_owned(), String::new()), status, code)
+}
+
 fn ended_by_clock(tunnel: &EndingTunnel) -> NewAuditEvent {
     let (status, code, _) = tunnel.was.when_overdue();
-    ended(tunnel, ("server".to_owned(), String::new()), status, code)
+    ended_by_server(tunnel, status, code)
 }
 
 /// Ends every tunnel whose time is over, and tells its device where it is linked here.
@@ -193,6 +223,7 @@ pub async fn expire(app: &App) -> Result<(), StoreError> {
             Ok::<_, StoreError>(ended)
         });
         for tunnel in work.await? {
+            app.tunnels.cut(app, &tunnel.uuid);
             app.links.tell(tunnel.device_id, ToDevice::CloseTunnel { tunnel: tunnel.uuid });
         }
     }

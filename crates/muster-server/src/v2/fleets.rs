@@ -41,6 +41,10 @@ pub struct FleetBody {
     /// When its devices may begin an update; absent where they may at any time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     update_windows: Vec<WireUpdateWindow>,
+    /// True: port tunnels may end at other hosts of a device's network; absent where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    tunnels_to_network: bool,
 }
 
 impl From<FleetView> for FleetBody {
@@ -54,6 +58,7 @@ impl From<FleetView> for FleetBody {
             group_count: view.group_count,
             deadlines: view.fleet.deadlines,
             update_windows: view.fleet.update_windows,
+            tunnels_to_network: view.fleet.tunnels_to_network,
         }
     }
 }
@@ -180,6 +185,9 @@ pub struct PatchFleetBody {
     /// All of its update windows; an empty list lets devices begin at any time.
     #[serde(default, deserialize_with = "optional_objects")]
     update_windows: Option<Vec<WireUpdateWindow>>,
+    /// Whether port tunnels may end at other hosts of a device's network; open ones that
+    /// may not any more are closed.
+    tunnels_to_network: Option<bool>,
 }
 
 impl PatchFleetBody {
@@ -194,6 +202,7 @@ impl PatchFleetBody {
             heartbeat: self.heartbeat_seconds.map(heartbeat).transpose()?,
             deadlines: deadlines.map_err(|refusal| refusal.within("deadlines"))?,
             update_windows: self.update_windows,
+            tunnels_to_network: self.tunnels_to_network,
         })
     }
 }

@@ -5,15 +5,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use muster_core::access::Operation;
 use muster_core::invalid::Invalid;
-use muster_core::tunnel::AllowedIp;
+use muster_core::tunnel::{AllowedIp, TargetHost};
 use muster_store::port_tunnels;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
-use super::wire::Error;
+use super::devices::EnrichQuery;
+use super::wire::{Error, flag};
 use crate::app::App;
-use crate::http::{ApiBody, ApiError, ApiPath};
+use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 use crate::remote::tunnels::{self, TunnelOrder};
 
 /// Body of the creation of a tunnel.
@@ -24,6 +25,9 @@ pub struct TunnelBody {
     device_uuid: Option<String>,
     /// The port of the device, 1 to 65535; required.
     port: Option<u64>,
+    /// Another host of the device's network, by its address or name; only where the fleet
+    /// and the device allow it. By default the device itself. Not in Connect.
+    host: Option<String>,
     /// The one address, or network, that is let through; by default the caller's.
     allowed_ip: Option<String>,
 }
@@ -36,7 +40,9 @@ impl TunnelBody {
         let number = u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(wrong)?;
         let allowed_ip = self.allowed_ip.as_deref().map(AllowedIp::parse).transpose();
         let allowed_ip = allowed_ip.map_err(|refusal| refusal.within("allowed_ip"))?;
-        Ok(TunnelOrder { device_uuid, port: number, allowed_ip })
+        let host = self.host.as_deref().map(TargetHost::parse).transpose();
+        let host = host.map_err(|refusal| refusal.within("host"))?.flatten();
+        Ok(TunnelOrder { device_uuid, port: number, host, allowed_ip })
     }
 }
 
@@ -64,6 +70,54 @@ pub struct Tunnel {
     status: &'static str,
     /// Whom it lets through.
     user_source_ip: String,
+    #[serde(flatten)]
+    #[schema(value_type = EnrichedTunnel)]
+    enriched: Option<EnrichedTunnel>,
+}
+
+/// More of a tunnel: only with `enrich_info`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrichedTunnel {
+    /// Where it ends in the device's network; empty for the device itself.
+    #[schema(required = false)]
+    host: String,
+    /// The port there.
+    #[schema(required = false)]
+    port: u16,
+    /// Why it is over; empty while it is not.
+    #[schema(required = false)]
+    reason: String,
+    #[schema(required = false, example = "2025-06-09T16:10:44Z")]
+    expires_time: String,
+    /// Connections through it so far.
+    #[schema(required = false)]
+    connections: u64,
+    /// Bytes to the device so far.
+    #[schema(required = false)]
+    bytes_to_device: u64,
+    /// Bytes from the device so far.
+    #[schema(required = false)]
+    bytes_from_device: u64,
+}
+
+impl EnrichedTunnel {
+    fn of(tunnel: &port_tunnels::PortTunnel) -> Self {
+        Self {
+            host: tunnel.host.clone(),
+            port: tunnel.port,
+            reason: tunnel.reason_code.clone(),
+            expires_time: tunnel.expires_at.to_rfc3339(),
+            connections: tunnel.moved.connections,
+            bytes_to_device: tunnel.moved.bytes_to_device,
+            bytes_from_device: tunnel.moved.bytes_from_device,
+        }
+    }
+}
+
+impl Tunnel {
+    fn enriched(tunnel: port_tunnels::PortTunnel) -> Self {
+        Self { enriched: Some(EnrichedTunnel::of(&tunnel)), ..tunnel.into() }
+    }
 }
 
 impl From<port_tunnels::PortTunnel> for Tunnel {
@@ -77,6 +131,7 @@ impl From<port_tunnels::PortTunnel> for Tunnel {
             remote_server_port: tunnel.server_port,
             status: tunnel.status.word(),
             user_source_ip: tunnel.allowed_ip,
+            enriched: None,
         }
     }
 }
@@ -136,9 +191,11 @@ pub async fn list(
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("port_tunnel_id" = String, Path, description = "The tunnel"),
+        ("enrich_info" = Option<bool>, Query, description = "Muster's own: add its end, its reason and what it has moved"),
     ),
     responses(
         (status = 200, description = "The tunnel", body = Tunnel),
+        (status = 400, description = "A parameter is wrong", body = Error),
         (status = 404, description = "No such fleet or tunnel", body = Error),
     ),
 )]
@@ -146,9 +203,12 @@ pub async fn get(
     State(app): State<App>,
     bearer: Bearer,
     ApiPath((key, uuid)): ApiPath<(String, String)>,
+    ApiQuery(query): ApiQuery<EnrichQuery>,
 ) -> Result<Json<Tunnel>, ApiError> {
     let permitted = bearer.fleet(Operation::GetPortTunnel, &key).await?;
-    Ok(Json(tunnels::find(&app, &permitted, &uuid).await?.into()))
+    let is_enriched = flag("enrich_info", query.enrich_info.as_deref())?;
+    let tunnel = tunnels::find(&app, &permitted, &uuid).await?;
+    Ok(Json(if is_enriched { Tunnel::enriched(tunnel) } else { tunnel.into() }))
 }
 
 /// End a port tunnel.

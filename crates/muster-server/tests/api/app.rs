@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_core::access_key::TagPolicy;
 use muster_core::clock::Clock;
 use muster_core::names::{Text, UserName};
+use muster_core::tunnel::TunnelPorts;
 use muster_link::Identity;
 use muster_server::access::access_keys::{self, KeyOrder};
 use muster_server::access::bce_auth::Signer;
@@ -56,11 +57,15 @@ impl TestApp {
             login_attempts_per_minute: PLENTY,
             agent_api_calls_per_minute: PLENTY,
             log_file_calls_per_minute: PLENTY,
+            tunnel_ports: TunnelPorts::ANY,
+            tunnel_connections_max: 8,
             ..ServerConfig::new(data.path().to_owned(), None, ([127, 0, 0, 1], 0).into())
         };
         settings(&mut config);
         let server = Server::start(config, clock, StdRng::seed_from_u64(2)).await.unwrap();
         let house = House::build(&server.app().store).await;
+        // Where another test was first, it is the same.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

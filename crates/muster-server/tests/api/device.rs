@@ -1,5 +1,7 @@
 //! A simulated device: it enrols, holds its link, and reports what its script says.
 
+use std::collections::VecDeque;
+
 use futures_util::{SinkExt, StreamExt};
 use muster_core::ids::DeviceUuid;
 use muster_core::names::{DeviceName, StepName};
@@ -116,6 +118,8 @@ pub(crate) fn enrolled(answer: &Answer) -> EnrollResponse {
 /// The device's end of a control link.
 pub(crate) struct Link {
     socket: WebSocketStream<TcpStream>,
+    /// With which the server has asked for carriers of streams, oldest first.
+    pub(crate) carrier_secrets: VecDeque<Secret>,
     pub(crate) nonce: Option<Nonce>,
     pub(crate) epoch: i64,
     pub(crate) heartbeat_ms: u64,
@@ -127,7 +131,7 @@ impl Link {
         let stream = TcpStream::connect(app.address()).await.unwrap();
         let url = format!("ws://{}{}", app.address(), muster_link::CONTROL_PATH);
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
-        let mut link = Self { socket, nonce: None, epoch: 0, heartbeat_ms: 0 };
+        let mut link = Self { socket, carrier_secrets: VecDeque::new(), nonce: None, epoch: 0, heartbeat_ms: 0 };
         match link.next().await {
             Some(ToDevice::Challenge { nonce, protocol: PROTOCOL_VERSION }) => link.nonce = Some(nonce),
             other => panic!("no challenge but {other:?}"),
@@ -157,13 +161,35 @@ impl Link {
         self.socket.send(Message::Text(text.into())).await.unwrap();
     }
 
-    /// The next message; `None` when the server has ended the link.
+    /// The next message; `None` when the server has ended the link. That carriers are
+    /// wanted is kept and not told: it may come between any two others.
     pub(crate) async fn next(&mut self) -> Option<ToDevice> {
+        loop {
+            match self.heard().await {
+                Some(ToDevice::DialStreams { secrets }) => self.carrier_secrets.extend(secrets),
+                other => return other,
+            }
+        }
+    }
+
+    async fn heard(&mut self) -> Option<ToDevice> {
         loop {
             match timeout(PATIENCE, self.socket.next()).await.expect("the server speaks") {
                 Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// A secret for a carrier that the server wants; whatever else it says before is lost.
+    pub(crate) async fn carrier_secret(&mut self) -> Secret {
+        loop {
+            if let Some(secret) = self.carrier_secrets.pop_front() {
+                return secret;
+            }
+            if let ToDevice::DialStreams { secrets } = self.heard().await.expect("the link is up") {
+                self.carrier_secrets.extend(secrets);
             }
         }
     }

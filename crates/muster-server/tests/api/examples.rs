@@ -22,7 +22,10 @@ const ADDRESS: &str = "https://muster.example";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_published_examples_are_current() {
     let mut examples = BTreeMap::new();
-    for operation in Operation::ALL.iter().filter(|operation| **operation != Operation::OpenControlLink) {
+    for operation in Operation::ALL
+        .iter()
+        .filter(|operation| !matches!(operation, Operation::OpenControlLink | Operation::OpenStream))
+    {
         examples.insert(operation.name(), example(*operation).await);
     }
     assert_published("examples.json", &(serde_json::to_string_pretty(&examples).unwrap() + "\n"));

@@ -1,6 +1,7 @@
 //! What a device is told of the artifacts that its run needs.
 
-use serde_json::json;
+use muster_link::Artifact;
+use serde_json::{Value, json};
 
 use crate::app::TestApp;
 use crate::caller::answer;

@@ -153,6 +153,9 @@ fn pages() -> Rows {
         ("tags that the device list shows of one device", l::LISTED_TAGS_MAX.to_string()),
         ("updates that are shown of one device", l::SHOWN_UPDATES_MAX.to_string()),
         ("port tunnels that the list shows", l::LISTED_TUNNELS_MAX.to_string()),
+        ("connections at once through one port tunnel, by default", l::TUNNEL_CONNECTIONS_DEFAULT.to_string()),
+        ("connections at once through all of a server's, by default", l::SERVER_CONNECTIONS_DEFAULT.to_string()),
+        ("connections at once that one agent carries", l::CARRIERS_MAX.to_string()),
         (
             "tags of an account beyond which the Tag Service makes no more, by default",
             l::ACCOUNT_TAGS_DEFAULT.to_string(),
@@ -234,6 +237,9 @@ fn times() -> Rows {
         ("an update window", format!("at most {} min", l::UPDATE_WINDOW_MINUTES_MAX)),
         ("a handshake on the control link", human(l::HANDSHAKE_TIMEOUT)),
         ("a device's answer to a port tunnel", human(l::TUNNEL_ANSWER_TIMEOUT)),
+        ("nothing moves in a connection through a port tunnel, by default", human(l::STREAM_IDLE_DEFAULT)),
+        ("the same, once one of its sides has ended", human(l::STREAM_HALF_CLOSED_IDLE)),
+        ("a device's part in a connection through a port tunnel", human(l::CARRIER_TIMEOUT)),
         (
             "a port tunnel",
             format!("{} by default, at most {}", human(l::TUNNEL_LIFETIME_DEFAULT), human(l::TUNNEL_LIFETIME_MAX)),

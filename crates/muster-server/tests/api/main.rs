@@ -82,6 +82,7 @@ mod rollouts;
 mod saved_filters;
 mod server;
 mod signed;
+mod streams;
 mod tag_links;
 mod tag_model;
 mod tag_operations;

@@ -191,7 +191,8 @@ fn every_status_of_the_access_table_is_documented() {
 fn every_operation_has_an_example() {
     for (method, path, operation) in operations(&document()) {
         let place = format!("{method} {path}");
-        if operation["operationId"] == Operation::OpenControlLink.name() {
+        let unanswered = [Operation::OpenControlLink, Operation::OpenStream].map(Operation::name);
+        if unanswered.iter().any(|name| operation["operationId"] == *name) {
             continue;
         }
         for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|it| it["in"] == "path") {

@@ -32,7 +32,7 @@ async fn seen(app: &TestApp, id: &str) -> Value {
 
 async fn asked(link: &mut Link) -> (String, u16) {
     match link.next().await {
-        Some(ToDevice::OpenTunnel { tunnel, port }) => (tunnel, port),
+        Some(ToDevice::OpenTunnel { tunnel, port, .. }) => (tunnel, port),
         other => panic!("no order but {other:?}"),
     }
 }

@@ -17,6 +17,7 @@ pub struct Model {
     pub run_deadline_ms: i64,
     pub abort_deadline_ms: i64,
     pub update_windows: String,
+    pub tunnels_to_network: bool,
 }
 
 /// Joins are written where they are needed.

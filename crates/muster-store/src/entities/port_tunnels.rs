@@ -23,6 +23,12 @@ pub struct Model {
     pub finished_at: i64,
     pub ends_at: i64,
     pub expires_at: i64,
+    pub host: String,
+    pub home: String,
+    pub token_id: i64,
+    pub connections: i64,
+    pub bytes_to_device: i64,
+    pub bytes_from_device: i64,
 }
 
 /// Joins are written where they are needed.

@@ -18,6 +18,7 @@ mod m0011_artifacts;
 mod m0012_attempts;
 mod m0013_storage;
 mod m0014_degraded_devices;
+mod m0015_tunnel_streams;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_attempts::Migration),
             Box::new(m0013_storage::Migration),
             Box::new(m0014_degraded_devices::Migration),
+            Box::new(m0015_tunnel_streams::Migration),
         ]
     }
 }

@@ -11,6 +11,7 @@ use muster_core::token::{Secret, TokenKind};
 use muster_core::tunnel::TunnelStatus;
 use muster_store::audit::AuditFilter;
 use muster_store::device_tags::AmongDevices;
+use muster_store::port_tunnels::Moved;
 use muster_store::resources::AmongResources;
 use muster_store::tags::TagFilter;
 use muster_store::testing::{
@@ -579,6 +580,9 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
             tx.port_tunnels(fleet, 100).await?;
             tx.find_port_tunnel(fleet, uuid).await?;
             tx.find_open_port_tunnel(device, uuid).await?;
+            tx.standing_port_tunnels("home").await?;
+            tx.port_tunnels_held_by("home").await?;
+            tx.add_moved(&[(uuid.clone(), Moved { connections: 1, ..Moved::default() })]).await?;
             tx.open_port_tunnel(device, uuid).await?;
             tx.end_port_tunnel(device, uuid, TunnelStatus::Closed, ("", "")).await?;
             tx.expire_port_tunnels(500).await.map(drop)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use muster_core::tunnel::{AllowedIp, TunnelStatus};
+use muster_core::tunnel::{AllowedIp, Standing, TargetHost, TunnelStatus};
 use muster_store::devices::Device;
-use muster_store::port_tunnels::{EndingTunnel, NewTunnel, PortTunnel};
+use muster_store::fleets::FleetChange;
+use muster_store::port_tunnels::{EndingTunnel, Moved, NewTunnel, PortTunnel, StandingTunnel};
 use muster_store::testing::{START, TestDatabase};
 
 use crate::fixture::{House, parsed, write};
@@ -18,6 +19,8 @@ on_both_engines!(
     the_clock_ends_the_most_overdue_first,
     the_clock_needs_few_statements,
     a_deleted_device_takes_its_tunnels,
+    a_tunnel_stands_while_its_token_user_and_fleet_do,
+    what_tunnels_move_adds_up_in_one_statement,
 );
 
 const ANSWER: Duration = Duration::from_secs(30);
@@ -29,6 +32,9 @@ fn order(house: &House, device: &Device) -> NewTunnel {
         fleet_id: house.fleet.id,
         device_id: device.id,
         port: 65_535,
+        host: None,
+        token_id: 7,
+        home: "home".to_owned(),
         allowed_ip: parsed(AllowedIp::parse("2001:db8::/32")),
         server_address: "host.example".to_owned(),
         server_port: 40_000,
@@ -72,6 +78,10 @@ async fn a_tunnel_is_as_it_was_ordered(db: TestDatabase) {
         device_id: device.id,
         device_uuid: device.uuid.clone(),
         port: 65_535,
+        host: String::new(),
+        account_id: house.fleet.account_id,
+        fleet_id: house.fleet.id,
+        moved: Moved::default(),
         allowed_ip: "2001:db8::/32".to_owned(),
         server_address: "host.example".to_owned(),
         server_port: 40_000,
@@ -204,4 +214,46 @@ async fn a_deleted_device_takes_its_tunnels(db: TestDatabase) {
     let everything = house.everything();
     house.write(async |tx| tx.delete_matching(&everything).await).await.unwrap();
     assert_eq!(house.store().read().port_tunnels(house.fleet.id, 10).await.unwrap(), []);
+}
+
+async fn a_tunnel_stands_while_its_token_user_and_fleet_do(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let order = NewTunnel { host: TargetHost::parse("10.0.0.9").unwrap(), ..order(&house, &device) };
+    let uuid = house.write(async |tx| tx.insert_port_tunnel(&order).await).await.unwrap();
+    let standing = async || {
+        let all = house.store().read().standing_port_tunnels("home").await.unwrap();
+        let [one] = <[StandingTunnel; 1]>::try_from(all).unwrap();
+        assert_eq!(one.tunnel.uuid, uuid);
+        one.standing
+    };
+    let nothing = Standing { is_token_good: false, is_permitted: false, is_in_fleet: true, is_target_allowed: false };
+    assert_eq!(standing().await, nothing, "there is no such token");
+    let allowed = FleetChange { tunnels_to_network: Some(true), ..FleetChange::default() };
+    house.write(async |tx| tx.change_fleet(house.fleet.id, &allowed).await).await.unwrap();
+    assert_eq!(standing().await, Standing { is_target_allowed: true, ..nothing });
+    assert_eq!(house.store().read().standing_port_tunnels("elsewhere").await.unwrap(), []);
+    assert_eq!(house.store().read().port_tunnels_held_by("home").await.unwrap(), [found(&house, &uuid).await]);
+    ends(&house, &device, &uuid, TunnelStatus::Closed).await;
+    assert_eq!(house.store().read().standing_port_tunnels("home").await.unwrap(), []);
+    assert_eq!(house.store().read().port_tunnels_held_by("home").await.unwrap(), []);
+}
+
+async fn what_tunnels_move_adds_up_in_one_statement(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let (first, second) = (made(&house, &device).await, made(&house, &device).await);
+    let moved = |connections, bytes_to_device| Moved { connections, bytes_to_device, bytes_from_device: 1 };
+    let (store, statements) = house.db.connect_recording().await;
+    for _ in 0..2 {
+        statements.take();
+        let more =
+            [(first.clone(), moved(1, 1 << 40)), (second.clone(), moved(0, 0)), ("gone".to_owned(), moved(1, 1))];
+        write(&store, async |tx| tx.add_moved(&more).await).await.unwrap();
+        assert_eq!(statements.take().len(), 1);
+    }
+    write(&store, async |tx| tx.add_moved(&[]).await).await.unwrap();
+    let expected = Moved { connections: 2, bytes_to_device: 1 << 41, bytes_from_device: 2 };
+    assert_eq!(found(&house, &first).await.moved, expected);
+    assert_eq!(found(&house, &second).await.moved, Moved { bytes_from_device: 2, ..Moved::default() });
 }

@@ -19,6 +19,9 @@ pub(crate) enum TunnelsCommand {
         device: String,
         /// The port of the device
         port: std::num::NonZeroU16,
+        /// Another host of the device's network, where fleet and device allow it
+        #[arg(long, value_name = "HOST")]
+        host: Option<String>,
         /// The one address, or network, that is let through; by default yours
         #[arg(long, value_name = "ADDRESS")]
         allow: Option<String>,
@@ -50,10 +53,13 @@ pub(super) async fn run(command: TunnelsCommand, session: &Session) -> Result<()
             let tunnels = http.get(&all)?.value().await?;
             out.items(newest(&tunnels, list.limit()), TUNNELS)
         }
-        TunnelsCommand::Create { device, port, allow } => {
+        TunnelsCommand::Create { device, port, host, allow } => {
             let mut body = json!({ "device_uuid": device, "port": port });
             if let Some(address) = allow {
                 body["allowed_ip"] = Value::from(address);
+            }
+            if let Some(host) = host {
+                body["host"] = Value::from(host);
             }
             out.object(&http.post(&all)?.json(&body).value().await?, CREATED)
         }

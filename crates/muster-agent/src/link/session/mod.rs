@@ -6,9 +6,13 @@ use std::time::Duration;
 use muster_core::ids::DeviceUuid;
 use muster_core::limits::{HANDSHAKE_TIMEOUT, HEARTBEATS_MISSED_MAX};
 use muster_core::target::RunEvent;
-use muster_link::{Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer};
+use muster_core::token::Secret;
+use muster_link::{
+    Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer, TunnelState,
+};
 use serde_json::Value;
 
+use crate::remote::TunnelPolicy;
 use crate::upload::{Order, Refused};
 
 /// A server cannot make a device talk faster, or be silent for longer, than this.
@@ -79,6 +83,8 @@ pub enum Output {
     Acked(RunId, i64),
     /// The server wants files of the device.
     Upload(Order),
+    /// Dial a carrier of streams with each of these.
+    DialStreams(Vec<Secret>),
     /// End the connection.
     Close(End),
 }
@@ -118,14 +124,23 @@ pub struct Session {
     identity: Identity,
     facts: Facts,
     capabilities: Vec<String>,
+    tunnels: TunnelPolicy,
     state: State,
     heard_at: Duration,
 }
 
 impl Session {
     /// The session of a connection that has just been opened.
-    pub fn new(device: DeviceUuid, identity: Identity, facts: Facts, capabilities: Vec<String>) -> Self {
-        Self { device, identity, facts, capabilities, state: State::Opened, heard_at: Duration::ZERO }
+    pub fn new(
+        device: DeviceUuid,
+        identity: Identity,
+        facts: Facts,
+        mut capabilities: Vec<String>,
+        tunnels: TunnelPolicy,
+    ) -> Self {
+        capabilities.extend(tunnels.capabilities());
+        let state = State::Opened;
+        Self { device, identity, facts, capabilities, tunnels, state, heard_at: Duration::ZERO }
     }
 
     /// When [`Input::Tick`] is due, unless something else happens before.
@@ -202,8 +217,22 @@ impl Session {
             (ToDevice::UploadFiles { request, path, url, headers }, State::Up { .. }) => {
                 vec![Output::Upload(Order { request, path, url, headers })]
             }
+            (ToDevice::OpenTunnel { tunnel, host, .. }, State::Up { .. }) => {
+                vec![Output::Send(self.tunnel(tunnel, &host))]
+            }
+            (ToDevice::DialStreams { secrets }, State::Up { .. }) if self.tunnels != TunnelPolicy::Off => {
+                vec![Output::DialStreams(secrets)]
+            }
             // Of a later version, or out of its place.
             _ => Vec::new(),
+        }
+    }
+
+    /// What the device says of a tunnel. It remembers none: each connection asks again.
+    fn tunnel(&self, tunnel: String, host: &str) -> ToServer {
+        match self.tunnels.check(host) {
+            Ok(()) => ToServer::Tunnel { tunnel, state: TunnelState::Opened, reason: String::new() },
+            Err(reason) => ToServer::Tunnel { tunnel, state: TunnelState::Failed, reason: reason.to_owned() },
         }
     }
 

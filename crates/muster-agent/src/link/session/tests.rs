@@ -25,7 +25,13 @@ fn run() -> RunId {
 }
 
 fn opened() -> Session {
-    Session::new("d-1a2b-3c4d".parse().unwrap(), identity(), facts(), vec!["action:connect/file".to_owned()])
+    Session::new(
+        "d-1a2b-3c4d".parse().unwrap(),
+        identity(),
+        facts(),
+        vec!["action:connect/file".to_owned()],
+        TunnelPolicy::Off,
+    )
 }
 
 fn hear(session: &mut Session, message: &ToDevice, now: Duration) -> Vec<Output> {
@@ -166,5 +172,32 @@ fn answers_for_an_instruction_that_it_cannot_read() {
     assert!(matches!(outputs.as_slice(), [Output::Unreadable(named, _)] if *named == run()), "{outputs:?}");
     for text in ["", "[]", "{}", r#"{"type":"run"}"#, r#"{"type":"run","run":"../x"}"#, r#"{"type":"dance","run":3}"#] {
         assert_eq!(hear(text), [], "{text}");
+    }
+}
+
+#[test]
+fn says_what_it_allows_of_tunnels_and_keeps_to_it() {
+    let open = |host: &str| ToDevice::OpenTunnel { tunnel: "t".to_owned(), port: 22, host: host.to_owned() };
+    let dial = ToDevice::DialStreams { secrets: vec![Secret::received("mc_1")] };
+    for (policy, capabilities, local, network) in [
+        (TunnelPolicy::Off, &[] as &[&str], TunnelState::Failed, TunnelState::Failed),
+        (TunnelPolicy::Local, &["port_tunnel"], TunnelState::Opened, TunnelState::Failed),
+        (TunnelPolicy::Network, &["port_tunnel", "tunnel_to_network"], TunnelState::Opened, TunnelState::Opened),
+    ] {
+        let mut session = Session::new("d-1a2b-3c4d".parse().unwrap(), identity(), facts(), Vec::new(), policy);
+        let hello = hear(&mut session, &challenge(), Duration::ZERO);
+        let [Output::Send(ToServer::Hello { capabilities: told, .. })] = hello.as_slice() else { panic!("{hello:?}") };
+        assert_eq!(told, capabilities);
+        assert_eq!(hear(&mut session, &dial, Duration::ZERO), [], "before the welcome");
+        hear(&mut session, &welcome(), Duration::ZERO);
+        for (host, expected) in [("", local), ("10.0.0.9", network)] {
+            let answer = hear(&mut session, &open(host), Duration::ZERO);
+            let [Output::Send(ToServer::Tunnel { tunnel, state, .. })] = answer.as_slice() else {
+                panic!("{answer:?}")
+            };
+            assert_eq!((tunnel.as_str(), *state), ("t", expected), "{policy:?} {host}");
+        }
+        let dialled = hear(&mut session, &dial, Duration::ZERO);
+        assert_eq!(dialled.len(), usize::from(policy != TunnelPolicy::Off), "{policy:?}");
     }
 }

@@ -7,7 +7,7 @@ use muster_core::access_key::TagPolicy;
 use muster_core::artifact::Right;
 use muster_core::names::{ProjectKey, UserName};
 use muster_core::token::Secret;
-use muster_link::{EnrollRequest, ToDevice};
+use muster_link::{EnrollRequest, ToDevice, ToServer, TunnelState};
 use muster_server::access::bce_auth::Signer;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use crate::orders::{Deployment, FLOW, Order, create, flow};
 use crate::registry_fetches;
 use crate::schema::Schemas;
 use crate::signed::TagService;
+use crate::streams;
 
 /// What there is to act on.
 pub(crate) struct Scene<'a> {
@@ -72,6 +73,9 @@ impl<'a> Scene<'a> {
     pub(crate) async fn attempt(&self, operation: Operation, who: Who) -> Cell {
         if operation == Operation::OpenControlLink {
             return self.open_link(who).await;
+        }
+        if operation == Operation::OpenStream {
+            return self.open_stream(who).await;
         }
         let answer = self.ask(operation, who).await;
         let problems = self.schemas.problems(operation, &answer);
@@ -380,7 +384,7 @@ impl<'a> Scene<'a> {
             }
             Operation::PingArtifactory => caller.get("/artifactory/api/system/ping").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
-            Operation::OpenControlLink => unreachable!("it is not answered but opened"),
+            Operation::OpenControlLink | Operation::OpenStream => unreachable!("it is not answered but opened"),
             Operation::FetchFromRegistry => self.ask_registry(&caller, who, Right::FetchFromRegistry).await,
             Operation::CloneFromRegistry => self.ask_registry(&caller, who, Right::CloneFromRegistry).await,
             Operation::GetHealth => caller.get("/healthz").await,
@@ -563,6 +567,22 @@ impl<'a> Scene<'a> {
             Some(ToDevice::Welcome { .. }) => Cell::Done(101),
             Some(ToDevice::Refused { .. }) => Cell::NotWelcome,
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Dials a carrier with a secret that the device was given; others can only guess.
+    async fn open_stream(&self, who: Who) -> Cell {
+        let mut link = self.device.connect_with(&["port_tunnel"]).await;
+        let body = json!({ "device_uuid": self.device.uuid, "port": 22 });
+        let tunnel = self.app.admin().post("port_tunnel", &body).await.ok(201);
+        let tunnel = tunnel["port_tunnel_id"].as_str().unwrap().to_owned();
+        link.send(&ToServer::Tunnel { tunnel, state: TunnelState::Opened, reason: String::new() }).await;
+        let secret = link.carrier_secret().await;
+        let borne = if who == Who::Device { secret } else { Secret::received("mc_guessed") };
+        match streams::dial(self.app, &borne).await {
+            Ok(_) => Cell::Done(101),
+            Err(401) => Cell::NotWelcome,
+            Err(status) => panic!("{status}"),
         }
     }
 }

@@ -1,0 +1,62 @@
+//! Streams: bytes in both directions between a caller of the server and a port that the
+//! device reaches.
+//!
+//! A stream runs over a **carrier**: a WebSocket of its own beside the control link, which
+//! the device dials at [`STREAM_PATH`](crate::STREAM_PATH) when the server asks for it with
+//! [`ToDevice::DialStreams`](crate::ToDevice::DialStreams); the secret of that message goes
+//! into the header `Authorization: Bearer`. So each stream has the flow control of its own
+//! TCP connection, and none can hold up another or the control link. A carrier serves one
+//! stream after the other: what begins and ends a stream are messages, and after a proper
+//! end the carrier is ready for the next, which then costs no handshake.
+//!
+//! Over a carrier, binary messages are the stream's bytes, and text messages are a
+//! [`StreamMessage`] in JSON. Order: the device says [`Ready`](StreamMessage::Ready); the
+//! server says [`Open`](StreamMessage::Open) and may send bytes at once; the device says
+//! [`Opened`](StreamMessage::Opened), or [`Failed`](StreamMessage::Failed) and closes the
+//! carrier. Each side says [`End`](StreamMessage::End) after its last byte. When both have,
+//! the stream is over and the server may say `Open` again. A carrier that breaks in the
+//! middle resets the connections at both of its ends.
+//!
+//! [`frame`] reads and writes the frames of the WebSocket, [`Carrier`] is one end of a
+//! carrier, [`pump`] moves the bytes. Neither holds a buffer while nothing moves.
+
+mod carrier;
+mod frame;
+mod local;
+mod pump;
+
+pub use carrier::{Carrier, CarrierError};
+pub use frame::{FrameError, Side};
+pub use local::Local;
+pub use pump::{Counts, Limits, StreamError, pump};
+
+use serde::{Deserialize, Serialize};
+
+/// What is said over a carrier beside the bytes. Since version 4.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum StreamMessage {
+    /// From the device, once: the carrier can be used.
+    Ready,
+    /// From the server: connect to that port.
+    Open {
+        /// A host in the device's network; empty for the device itself.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// From the device: it is connected.
+    Opened,
+    /// From the device, which then closes the carrier: it cannot connect, or does not want to.
+    Failed {
+        /// Why, for a person.
+        #[serde(default)]
+        reason: String,
+    },
+    /// From either side: no more bytes of this stream follow.
+    End,
+    /// A message of a later version.
+    #[serde(other)]
+    Unknown,
+}

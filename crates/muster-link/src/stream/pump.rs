@@ -1,0 +1,311 @@
+//! Moves a stream's bytes between a carrier and a connection, in both directions at once.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::StreamMessage;
+use super::carrier::{Carrier, CarrierError, message};
+use super::frame::{HEAD_BYTES_MAX, Piece};
+
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How often one stream moves what it has before others have their turn.
+const TURNS: usize = 4;
+
+thread_local! {
+    // One for each thread and not for each stream: between two turns nothing lies in it.
+    static CHUNK: RefCell<Vec<u8>> = RefCell::new(vec![0; HEAD_BYTES_MAX + CHUNK_BYTES]);
+}
+
+/// Bytes that streams have moved.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// From the connection to the carrier.
+    pub sent: AtomicU64,
+    /// From the carrier to the connection.
+    pub received: AtomicU64,
+}
+
+/// How long nothing may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// While both sides may send.
+    pub idle: Duration,
+    /// When one side has ended.
+    pub half_closed: Duration,
+}
+
+/// Why a stream ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Local(io::Error),
+    /// The carrier failed.
+    #[error("the carrier failed: {0}")]
+    Carrier(#[from] CarrierError),
+    /// The device could not connect, or did not want to.
+    #[error("the device could not connect: {0}")]
+    Refused(String),
+    /// Nothing moved for too long.
+    #[error("nothing moved for too long")]
+    Idle,
+}
+
+impl From<io::Error> for StreamError {
+    fn from(error: io::Error) -> Self {
+        Self::Carrier(error.into())
+    }
+}
+
+/// Moves bytes until both sides have ended; then the carrier can serve another stream.
+/// After an error neither the carrier nor the connection is of any use. Without limits
+/// it is for the other end to see that nothing moves.
+pub async fn pump<S, L>(
+    carrier: &mut Carrier<S>,
+    local: &mut L,
+    counts: &Counts,
+    limits: Option<Limits>,
+) -> Result<(), StreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    L: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pump = Pump {
+        carrier,
+        local,
+        counts,
+        clock: limits.map(IdleClock::new),
+        waiting: Vec::new(),
+        written: 0,
+        has_ended: false,
+        other_ended: false,
+        is_shut: false,
+    };
+    poll_fn(|cx| pump.poll(cx)).await
+}
+
+struct IdleClock {
+    limits: Limits,
+    moved_at: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl IdleClock {
+    fn new(limits: Limits) -> Self {
+        let moved_at = Instant::now();
+        Self { limits, moved_at, sleep: Box::pin(sleep_until(moved_at + limits.idle.min(limits.half_closed))) }
+    }
+
+    /// Whether the time is over. The sleep is set anew only when it has ended: what
+    /// moves must not cost a timer.
+    fn poll(&mut self, cx: &mut Context<'_>, is_half_closed: bool) -> Poll<()> {
+        let limit = if is_half_closed { self.limits.half_closed } else { self.limits.idle };
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            let until = self.moved_at + limit;
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            // A half-close may come meanwhile, and its limit is looked at in time.
+            let look = Instant::now() + self.limits.half_closed.min(self.limits.idle);
+            self.sleep.as_mut().reset(until.min(look));
+        }
+        Poll::Pending
+    }
+}
+
+struct Pump<'a, S, L> {
+    carrier: &'a mut Carrier<S>,
+    local: &'a mut L,
+    counts: &'a Counts,
+    clock: Option<IdleClock>,
+    /// Came over the carrier, and the connection has not taken it yet.
+    waiting: Vec<u8>,
+    written: usize,
+    /// The connection has ended, and the other end has been told.
+    has_ended: bool,
+    /// The other end has ended.
+    other_ended: bool,
+    /// The connection has been told that the other end has ended.
+    is_shut: bool,
+}
+
+impl<S, L> Pump<'_, S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    L: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        let moved = CHUNK.with_borrow_mut(|chunk| {
+            for turn in 0..TURNS {
+                let has_sent = self.send(cx, chunk)?;
+                let has_received = self.receive(cx, chunk)?;
+                if !has_sent && !has_received {
+                    return Ok(turn);
+                }
+            }
+            Ok::<_, StreamError>(TURNS)
+        })?;
+        // What was queued in the last turn, an end or an answer, must not wait for the next.
+        let is_sent = self.carrier.poll_send(cx)?.is_ready();
+        if self.has_ended && self.is_shut && is_sent {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(clock) = &mut self.clock {
+            if moved > 0 {
+                clock.moved_at = Instant::now();
+            }
+            if clock.poll(cx, self.has_ended || self.other_ended).is_ready() {
+                return Poll::Ready(Err(StreamError::Idle));
+            }
+        }
+        if moved == TURNS {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// From the connection to the carrier; whether something moved. While the carrier
+    /// takes nothing, nothing is read.
+    fn send(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<bool, StreamError> {
+        if self.has_ended || self.carrier.poll_send(cx)?.is_pending() {
+            return Ok(false);
+        }
+        let mut buffer = ReadBuf::new(&mut chunk[HEAD_BYTES_MAX..]);
+        match Pin::new(&mut *self.local).poll_read(cx, &mut buffer) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(read) => read.map_err(StreamError::Local)?,
+        }
+        let length = buffer.filled().len();
+        if length == 0 {
+            self.has_ended = true;
+            self.carrier.queue(&StreamMessage::End)?;
+        } else {
+            self.carrier.send_data(cx, chunk, length)?;
+            self.counts.sent.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        Ok(true)
+    }
+
+    /// From the carrier to the connection; whether something moved. While the connection
+    /// takes nothing, nothing is read.
+    fn receive(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<bool, StreamError> {
+        if !self.write_waiting(cx)? {
+            return Ok(false);
+        }
+        if self.other_ended {
+            return self.shut(cx, chunk);
+        }
+        if !self.carrier.input.is_empty() {
+            let mut input = std::mem::take(&mut self.carrier.input);
+            self.take(cx, &mut input)?;
+            return Ok(true);
+        }
+        let mut buffer = ReadBuf::new(chunk);
+        match self.carrier.poll_receive(cx, &mut buffer) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(read) => read?,
+        }
+        if buffer.filled().is_empty() {
+            return Err(CarrierError::Closed.into());
+        }
+        self.take(cx, buffer.filled_mut())?;
+        Ok(true)
+    }
+
+    /// Writes what waits for the connection; whether nothing waits any more.
+    fn write_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, StreamError> {
+        while self.written < self.waiting.len() {
+            match Pin::new(&mut *self.local).poll_write(cx, &self.waiting[self.written..]) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(written) => self.written += written.map_err(StreamError::Local)?,
+            }
+        }
+        if !self.waiting.is_empty() {
+            (self.waiting, self.written) = (Vec::new(), 0);
+        }
+        Ok(true)
+    }
+
+    /// Tells the connection that the other end has ended. From then on nothing may come
+    /// over the carrier, but it may break.
+    fn shut(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<bool, StreamError> {
+        if !self.is_shut {
+            match Pin::new(&mut *self.local).poll_shutdown(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(shut) => shut.map_err(StreamError::Local)?,
+            }
+            self.is_shut = true;
+            return Ok(true);
+        }
+        if self.has_ended || !self.carrier.input.is_empty() {
+            return Ok(false);
+        }
+        let mut buffer = ReadBuf::new(chunk);
+        match self.carrier.poll_receive(cx, &mut buffer) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                self.carrier.input.extend_from_slice(buffer.filled());
+                Ok(false)
+            }
+            Poll::Ready(Ok(())) => Err(CarrierError::Closed.into()),
+            Poll::Ready(Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// Takes what came over the carrier, up to the end of the stream or as far as the
+    /// connection can. The rest waits in the carrier.
+    fn take(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Result<(), StreamError> {
+        let mut at = 0;
+        while at < bytes.len() && !self.other_ended && self.waiting.is_empty() {
+            let (next, piece) = self.carrier.parser.next(bytes, at)?;
+            at = next;
+            match piece {
+                Piece::Data(range) => self.write(cx, &bytes[range])?,
+                Piece::Text(text) => self.hear(message(&text)?)?,
+                Piece::Ping(payload) => self.carrier.pong(&payload)?,
+                Piece::Close => return Err(CarrierError::Closed.into()),
+                Piece::Nothing => {}
+            }
+        }
+        self.carrier.input.extend_from_slice(&bytes[at..]);
+        Ok(())
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), StreamError> {
+        let written = match Pin::new(&mut *self.local).poll_write(cx, bytes) {
+            Poll::Ready(written) => written.map_err(StreamError::Local)?,
+            Poll::Pending => 0,
+        };
+        self.waiting.extend_from_slice(&bytes[written..]);
+        self.counts.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn hear(&mut self, message: StreamMessage) -> Result<(), StreamError> {
+        match message {
+            StreamMessage::End => self.other_ended = true,
+            StreamMessage::Failed { reason } => return Err(StreamError::Refused(reason)),
+            StreamMessage::Opened | StreamMessage::Unknown => {}
+            StreamMessage::Ready | StreamMessage::Open { .. } => return Err(CarrierError::OutOfPlace.into()),
+        }
+        Ok(())
+    }
+}
+
+impl From<super::FrameError> for StreamError {
+    fn from(error: super::FrameError) -> Self {
+        Self::Carrier(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;
