@@ -187,13 +187,6 @@ mod tests {
                 format!("{script}{}", on_failure("revert-all-files: true")),
                 "convert: /srv/a, /srv/b put back when this step fails",
             ),
-            (
-                format!(
-                    "{script}{}",
-                    on_failure("ignore: true, revert-all-files: true, trigger-revert: any-step-failure")
-                ),
-                "convert: /srv/a, /srv/b put back when a later step fails",
-            ),
         ];
         for (steps, expected) in cases {
             assert_eq!(words(&steps), [expected], "{steps}");

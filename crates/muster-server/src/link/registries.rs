@@ -29,8 +29,7 @@ const TOLD: [HeaderName; 8] =
 
 /// What a device needs of a registry.
 ///
-/// A device has the address and the grant from the instruction for its run. `Range` is
-/// handed on. Of a repository of Git it answers what a clone asks for.
+/// A device gets the address and the grant with its run. `Range` is handed on. Of a repository of Git it answers what a clone asks for.
 #[utoipa::path(
     get, path = "/link/v1/registries/{registry}/{*path}", operation_id = "FetchFromRegistry", tag = "Device link",
     params(

@@ -150,6 +150,7 @@ mod tests {
             ("connect/file", json!({ "device-path": "/srv/a", "content": "" })),
             ("connect/git", json!({ "repository": "https://example.com/a.git", "device-path": "/srv" })),
             ("connect/script", json!({ "script": "true" })),
+            ("muster/agent-update", json!({ "version": "1.2.3", "registry": "r", "artifactory-path": "a" })),
         ];
         for uses in USES {
             let with = smallest.iter().find(|(name, _)| name == uses).map(|(_, with)| with);

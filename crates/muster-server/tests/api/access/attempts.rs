@@ -397,17 +397,17 @@ impl<'a> Scene<'a> {
 
     /// A device bears what came with its instruction.
     async fn ask_registry(&self, caller: &Caller<'_>, who: Who, right: Right) -> Answer {
-        let (method, path) = match right {
-            Right::CloneFromRegistry => (Method::POST, "app/git-upload-pack"),
-            _ => (Method::GET, "app"),
+        let (method, path, body) = match right {
+            Right::CloneFromRegistry => (Method::POST, "app/git-upload-pack", "0000"),
+            _ => (Method::GET, "app", ""),
         };
         let path = format!("/link/v1/registries/ship/{path}");
         match who {
             Who::Device => {
                 let bearer = registry_fetches::grant(self.app, right, "app").await;
-                answer(self.app.anon().bare(method, &path).bearer_auth(bearer)).await
+                answer(self.app.anon().bare(method, &path).bearer_auth(bearer).body(body)).await
             }
-            _ => answer(caller.request(method, &path)).await,
+            _ => answer(caller.request(method, &path).body(body)).await,
         }
     }
 
