@@ -365,7 +365,7 @@ def test_tunnels(world, client):
     made = client.json("tunnels", "create", online.uuid, 22, "--allow", "::1")
     client.run("tunnels", "close", made["port_tunnel_id"])
     assert [it["status"] for it in client.json("tunnels", "list")] == ["closed"]
-    assert "other hosts" in client.refused(1, "tunnels", "create", online.uuid, 22, "--host", "10.0.0.9")
+    assert "other hosts" in client.refused(REFUSED, "tunnels", "create", online.uuid, 22, "--host", "10.0.0.9")
     assert "allowed_ip" in client.refused(1, "tunnels", "create", online.uuid, 22, "--allow", "everyone")
     client.refused(USAGE, "tunnels", "create", online.uuid, 0)
     assert "d-0000-0000" in client.refused(1, "tunnels", "create", "d-0000-0000", 22)
@@ -440,7 +440,8 @@ def test_options_come_before_the_environment(world, client, tmp_path):
     assert "nowhere" in devices
     assert "nowhere" in client.refused(NOT_FOUND, "devices", "--fleet", "nowhere", "list")
     assert client.refused(1, "devices", "list", "--url", "http://127.0.0.1:1").startswith("muster: cannot reach")
-    assert "https" in client.refused(USAGE, "devices", "list", "--url", "https://127.0.0.1:1")
+    assert client.refused(1, "devices", "list", "--url", "https://127.0.0.1:1").startswith("muster: cannot reach")
+    assert "https" in client.refused(USAGE, "devices", "list", "--url", "ssh://127.0.0.1:1")
     assert client.refused(USAGE, "devices", "lsit")
 
 

@@ -360,7 +360,8 @@ def test_the_extra_keys_of_a_target_say_why_and_until_when(world, hello):
     device = world.device()
     deployment = world.v2.deploy(hello, device.uuid, parameters_mapping={"who": "x"})
     target = world.v2.target(deployment, device.uuid, enrich_info="true")
-    assert set(target) == set(V2_TARGET_WITH_STEPS) | {"reason_code", "reason", "deadline_time"}
+    assert set(target) == set(V2_TARGET_WITH_STEPS) | {"reason_code", "reason", "deadline_time", "attempt"}
+    assert target["attempt"] == 1
     assert target["reason_code"] and target["reason"] and target["deadline_time"]
 
 

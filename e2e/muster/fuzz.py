@@ -49,6 +49,12 @@ def before_load_schema(context, raw_schema):
                 operation.pop("security", None)
 
 
+@schemathesis.serializer("application/x-git-upload-pack-request")
+def as_it_is(context, value):
+    """What a clone sends to a Git server has a form of its own; a text will do to be refused."""
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     spare(case)

@@ -71,7 +71,7 @@ pub struct TargetPage {
     params(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("deployment_uuid" = String, Path, description = "The deployment"),
-        ("status" = Option<String>, Query, description = "Muster's own: only devices that stand so, `Failed` for instance"),
+        ("status" = Option<String>, Query, pattern = "^(Pending|In Progress|Succeeded|Failed|Aborted)$", description = "Muster's own: only devices that stand so, `Failed` for instance"),
         PageQuery,
     ),
     responses(
@@ -179,7 +179,7 @@ impl Why {
         ("deployment_uuid" = String, Path, description = "The deployment"),
         ("device_uuid" = String, Path, description = "The device"),
         ("enrich_info" = Option<bool>, Query, description = "Muster's own: add the reason, the deadline and the attempt"),
-        ("attempt" = Option<u32>, Query, description = "Muster's own: how an earlier attempt ended; by default the newest"),
+        ("attempt" = Option<u32>, Query, minimum = 1, description = "Muster's own: how an earlier attempt ended; by default the newest"),
     ),
     responses(
         (status = 200, description = "The device and its steps", body = TargetWithSteps),

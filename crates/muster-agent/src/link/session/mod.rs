@@ -60,7 +60,6 @@ pub enum Input {
 
 /// What the connection's owner must do, in order.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one lives for a moment, and few at a time")]
 pub enum Output {
     /// Send this.
     Send(ToServer),
