@@ -52,7 +52,7 @@ def before_load_schema(context, raw_schema):
 @schemathesis.serializer("application/x-git-upload-pack-request")
 def as_it_is(context, value):
     """What a clone sends to a Git server has a form of its own; a text will do to be refused."""
-    return value.encode() if isinstance(value, str) else bytes(value)
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 @schemathesis.hook
