@@ -20,7 +20,6 @@ GATE = "gate"
 # Not held anywhere: broken at some moment of the whole run.
 ANYWHERE = "anywhere"
 ANYWHERE_BREAKAGES = ("kill -9 agent and its steps", "kill -9 agent", "kill -9 server")
-ANYWHERE_TIMES = 20
 # How often the fault strikes, and how far apart: a run that nothing disturbs takes about 0.1 s.
 STRIKES = 3
 STRIKE_SECONDS_MAX = 0.12
@@ -56,8 +55,8 @@ def every_cell():
 
 def anywhere():
     """The faults that strike between two instructions, at moments that nobody chose."""
-    seeds = range(1, ANYWHERE_TIMES + 1)
-    return [Cell(kind, breakage, ANYWHERE, seed) for kind, breakage, seed in itertools.product(KINDS, ANYWHERE_BREAKAGES, seeds)]
+    pairs = itertools.product(KINDS.values(), ANYWHERE_BREAKAGES)
+    return [Cell(kind.name, breakage, ANYWHERE, seed) for kind, breakage in pairs for seed in range(1, kind.anywhere_times + 1)]
 
 
 def short_form():

@@ -36,6 +36,9 @@ class Containers:
 class Contained(Kind):
     """Held while its container waits to become healthy."""
 
+    # An engine takes its time.
+    anywhere_times = 5
+
     def prepare(self):
         self.engine = self.device.stand.containers(Containers).engine
         self.container = f"app-{self.device.folder.name}"

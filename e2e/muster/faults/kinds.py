@@ -19,6 +19,8 @@ class Kind:
     name = "?"
     # Whether its step, killed in the middle, is begun again.
     is_repeatable = True
+    # How often each fault strikes at moments that nobody chose.
+    anywhere_times = 20
 
     def __init__(self, device):
         self.device = device
