@@ -73,6 +73,13 @@ pub struct TagFilter {
     pub value: Option<String>,
 }
 
+impl TagFilter {
+    /// Every text that is asked for.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        [&self.key, &self.value].into_iter().flatten().map(String::as_str)
+    }
+}
+
 /// A tag by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRow {

@@ -39,6 +39,13 @@ pub struct LinkFilter {
     pub only_borne: bool,
 }
 
+impl LinkFilter {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let lists = [&self.regions, &self.service_types, &self.resource_ids];
+        self.tags.texts().chain(lists.into_iter().flatten().map(String::as_str))
+    }
+}
+
 /// Some of what bears a tag. The parts of one tag follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagPart {
@@ -63,6 +70,9 @@ pub struct Bearer {
 
 /// The tags of the account, oldest first, some at a time.
 pub async fn tags(app: &App, permitted: &PermittedAccount, filter: TagFilter) -> Result<Listed<Vec<TagRow>>> {
+    if !filter.texts().all(is_storable) {
+        return begun(stream::empty()).await;
+    }
     let pages = TagPages { app: app.clone(), account_id: permitted.account_id(), filter, after: After::Start };
     begun(stream::unfold(pages, |mut pages| async move { Some((pages.next().await.transpose()?, pages)) })).await
 }
@@ -71,8 +81,16 @@ pub async fn tags(app: &App, permitted: &PermittedAccount, filter: TagFilter) ->
 /// devices before other resources. A statement for each thousand rows, and one or two for
 /// each tag that anything bears.
 pub async fn links(app: &App, permitted: &PermittedAccount, filter: LinkFilter) -> Result<Listed<TagPart>> {
+    if !filter.texts().all(is_storable) {
+        return begun(stream::empty()).await;
+    }
     let walk = Walk::new(app, permitted, filter).await?;
     begun(stream::unfold(walk, |mut walk| async move { Some((walk.next().await.transpose()?, walk)) })).await
+}
+
+/// Whether a database may have this text. What it cannot have, nothing matches.
+fn is_storable(text: &str) -> bool {
+    !text.contains('\0')
 }
 
 /// Reads the first item before anything is answered, so that an error is still an error,

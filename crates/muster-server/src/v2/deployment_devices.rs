@@ -48,7 +48,7 @@ pub struct StatusQuery {
 
 impl StatusQuery {
     fn status(&self) -> Result<Option<TargetStatus>, Invalid> {
-        let Some(word) = self.status.as_deref().filter(|word| !word.is_empty()) else { return Ok(None) };
+        let Some(word) = self.status.as_deref() else { return Ok(None) };
         let known = TargetStatus::ALL.into_iter().find(|status| status.v2_word() == word);
         let words = || TargetStatus::ALL.map(|status| quoted(status.v2_word())).join(", ");
         let unknown = || Invalid::new("status", format!("{} is none of {}", quoted(word), words()));

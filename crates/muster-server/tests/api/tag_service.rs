@@ -296,6 +296,12 @@ async fn a_resource_is_found_both_ways(app: &TestApp) {
     }
     let elsewhere = service.get("/v1/tag/tagResources?region=gz").await.ok(200);
     assert_eq!(elsewhere, json!({ "tagResources": [] }));
+    // No database keeps such a text: nothing has it.
+    for text in ["tagKey=%00", "tagValue=z%00", "region=%00", "resourceType=%00"] {
+        let nothing = service.get(&format!("/v1/tag/tagResources?{text}")).await.ok(200);
+        assert_eq!(nothing, json!({ "tagResources": [] }), "{text}");
+    }
+    assert_eq!(service.get("/v1/tag?tagValue=%00").await.ok(200)["tags"], json!([]));
 }
 
 async fn tags_beyond_the_rules_are_listed_and_deleted(app: &TestApp) {
