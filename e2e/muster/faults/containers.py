@@ -119,6 +119,8 @@ class DockerCompose(Contained):
         for listed in self.engine.containers():
             if listed["Labels"].get("com.docker.compose.project") == self.container:
                 found = self.engine.inspect(listed["Id"])
+                if found is None:
+                    continue  # Compose has removed it since.
                 version = next(word for word in found["Config"]["Env"] if word.startswith("V="))
                 versions.append((version, found["State"]["Running"]))
         return {"versions": versions, **picture(self.place)}
