@@ -253,7 +253,7 @@ mod tests {
             image(docker, "https://r.example.com/team/", "a", "sha256:0f"),
             some("r.example.com/team/a@sha256:0f")
         );
-        assert_eq!(image(docker, "https://index.docker.io/v1/", "library/a", "1"), some("index.docker.io/library/a:1"));
+        assert_eq!(image(docker, "https://hub.example.com/v1/", "library/a", "1"), some("hub.example.com/library/a:1"));
         let artifactory = image(RegistryKind::Artifactory, "https://x.example.com/artifactory", "platform-url/a", "1");
         assert_eq!(artifactory, some("x.example.com/platform-url/a:1"));
         assert_eq!(image(docker, "https://r.example.com", "evil.org/a", "1"), None);
