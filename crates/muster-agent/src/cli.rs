@@ -19,6 +19,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::agent::{self, Settings};
+use crate::command::policy::{CommandPolicy, become_user};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
 use crate::remote::TunnelPolicy;
@@ -86,6 +87,9 @@ pub enum Command {
     /// Run one step; started by the agent alone
     #[command(hide = true)]
     StepRunner(StepRunnerArgs),
+    /// Become a user, and then a program; started by step runners alone
+    #[command(hide = true)]
+    BecomeUser(BecomeUserArgs),
     /// Become a new copy of the agent; started by the launcher alone
     #[command(hide = true)]
     BecomeCopy(BecomeCopyArgs),
@@ -137,6 +141,9 @@ pub struct RunArgs {
     /// What port tunnels may reach: nothing, the device's own ports, or also other hosts that it reaches
     #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_TUNNELS", default_value = "local")]
     pub tunnels: TunnelPolicy,
+    /// Remote commands: off for none, any for any user, or the users who may run them, as pi,deploy
+    #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_COMMANDS", default_value_t = CommandPolicy::Any)]
+    pub commands: CommandPolicy,
     /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
     #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
     pub docker_socket: Option<PathBuf>,
@@ -171,6 +178,16 @@ pub struct StepRunnerArgs {
     /// A step may update this program
     #[arg(long)]
     pub updatable: bool,
+}
+
+/// Options of `become-user`.
+#[derive(Debug, Args)]
+pub struct BecomeUserArgs {
+    /// The user
+    pub user: String,
+    /// The program, and what it is started with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub program: Vec<OsString>,
 }
 
 /// Options of `become-copy`.
@@ -217,6 +234,7 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
             runner::run(&args.dir, about, &env.clock, &trust)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
+        Some(Command::BecomeUser(args)) => match become_user(&args.user, &args.program)? {},
         Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
         None => bail!("no command; see --help"),
     }
@@ -268,6 +286,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
         reboot_command: args.reboot_command,
         degraded,
         tunnels: args.tunnels,
+        commands: args.commands,
         trust: Trust::of_machine(crypto),
         clock,
     };

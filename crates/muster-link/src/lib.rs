@@ -24,12 +24,13 @@ pub mod stream;
 pub use enroll::{EnrollRequest, EnrollResponse};
 pub use handshake::{Identity, Nonce, PublicKey};
 pub use messages::{
-    Artifact, Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability,
+    Artifact, CommandOrder, Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState,
+    capability,
 };
 pub use pin::ServerPin;
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// Where a device dials its control link.
 pub const CONTROL_PATH: &str = "/link/v1/control";
 /// Where a device dials a carrier of streams.
