@@ -151,7 +151,7 @@ pub async fn list(
         ("device_uuid" = String, Path, description = "The device"),
     ),
     responses(
-        (status = 200, description = "The output", content_type = "text/plain", body = String,
+        (status = 200, description = "The output", content_type = "text/plain; charset=utf-8", body = String,
             headers(
                 ("x-command-status" = String, description = "How the device stands"),
                 ("x-output-bytes" = u64, description = "How many bytes the command has put out, kept or not"),

@@ -10,6 +10,7 @@ use muster_core::clock::Clock;
 use muster_core::names::{Text, UserName};
 use muster_core::tunnel::TunnelPorts;
 use muster_link::Identity;
+use muster_server::remote::command_runs;
 use muster_server::access::access_keys::{self, KeyOrder};
 use muster_server::access::bce_auth::Signer;
 use muster_server::app::App;
@@ -167,6 +168,7 @@ impl TestApp {
         self.app().clock().advance(duration);
         engine::expire(self.store()).await.unwrap();
         muster_server::remote::tunnels::expire(self.app()).await.unwrap();
+        command_runs::expire(self.app()).await.unwrap();
         self.reconcile().await;
     }
 
@@ -174,6 +176,7 @@ impl TestApp {
     pub(crate) async fn reconcile(&self) {
         engine::roll_out(self.app()).await.unwrap();
         engine::send_due(self.app(), None).await.unwrap();
+        command_runs::send_due(self.app(), None).await.unwrap();
     }
 
     /// Everything that the keepalives have said so far is stored.

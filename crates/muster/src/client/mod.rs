@@ -5,6 +5,7 @@
 
 mod apps;
 mod audit;
+mod commands;
 mod deploy;
 mod deployments;
 mod device_changes;
@@ -28,6 +29,8 @@ mod progress;
 mod prompt;
 mod registries;
 mod roles;
+mod run;
+mod run_watch;
 mod session;
 mod span;
 mod table;
@@ -56,6 +59,10 @@ pub(crate) enum ClientCommand {
     Whoami(Alone),
     /// Deploy a flow: show what would happen, ask, and follow it to its end
     Deploy(Box<deploy::DeployArgs>),
+    /// Run a command on devices, and print what it puts out
+    Run(Box<run::RunArgs>),
+    /// Saved commands of a fleet, and what was run
+    Commands(Noun<commands::CommandsCommand>),
     /// Devices of a fleet
     Devices(Noun<devices::DevicesCommand>),
     /// Groups of a fleet
@@ -133,6 +140,8 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Logout(args) => login::log_out(&args).await,
         C::Whoami(args) => login::who_am_i(&Session::open(&args.common)?).await,
         C::Deploy(args) => deploy::run(&args).await,
+        C::Run(args) => run::run(&args).await,
+        C::Commands(noun) => commands::run(noun.command, &Session::open(&noun.common)?).await,
         C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
         C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,
