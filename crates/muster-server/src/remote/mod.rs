@@ -1,8 +1,10 @@
-//! Reaching into devices: tunnels to their ports, commands on them, files of theirs.
+//! Reaching into devices: tunnels and streams to their ports, commands on them, files of theirs.
 //!
 //! [`tunnels`] are the operations. What a tunnel is made of while it is open: [`live`] has
 //! its listener, [`visitor`] one connection through it, [`carriers`] what takes that to the
 //! device; [`keeper`] looks whether it may go on.
+//!
+//! [`sessions`] is what every session of a person shares; [`streams`] are one kind.
 
 pub mod capabilities;
 pub mod carriers;
@@ -11,5 +13,7 @@ pub mod keeper;
 pub mod live;
 pub mod logs;
 pub mod saved_commands;
+pub mod sessions;
+pub mod streams;
 pub mod tunnels;
 mod visitor;

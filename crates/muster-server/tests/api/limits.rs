@@ -119,6 +119,7 @@ fn sections() -> [(&'static str, Rows); 8] {
         ("Time", times()),
         ("Artifacts", artifacts(&defaults)),
         ("Remote commands", commands(&defaults)),
+        ("Remote commands", commands(&defaults)),
         ("People and secrets", people()),
     ]
 }

@@ -65,13 +65,7 @@ async fn send(house: &House, run: &CommandRun, server: &str) -> Vec<DueCommand> 
 }
 
 fn to_run(run: &CommandRun, device: &Device, link_epoch: i64) -> DueCommand {
-    DueCommand {
-        run_id: run.id,
-        device_id: device.id,
-        link_epoch,
-        is_abort_requested: false,
-        capabilities: Vec::new(),
-    }
+    DueCommand { run_id: run.id, device_id: device.id, link_epoch, is_abort_requested: false, capabilities: Vec::new() }
 }
 
 async fn report(house: &House, run: &CommandRun, device: &Device, event: CommandEvent) -> ReportOutcome {
@@ -124,7 +118,8 @@ async fn many_devices_are_few_statements(db: TestDatabase) {
     let (store, statements) = house.db.connect_recording().await;
     let (order, everything) = (order(&house), house.everything());
     statements.take();
-    let made = crate::fixture::write(&store, async |tx| tx.insert_command_run(&order, &everything).await).await.unwrap();
+    let made =
+        crate::fixture::write(&store, async |tx| tx.insert_command_run(&order, &everything).await).await.unwrap();
     let sent = statements.take().len();
     assert_eq!(made.device_count, 2_000);
     assert!(sent <= 5, "{sent} statements");
@@ -166,7 +161,11 @@ async fn what_has_expired_is_not_due(db: TestDatabase) {
 async fn a_report_takes_effect_once(db: TestDatabase) {
     let house = House::on(db).await;
     let (device, stranger) = (house.device("one").await, house.device("stranger").await);
-    let made = run(&house, &house.matching(&[(false, muster_core::filter::Rule::Device(crate::fixture::uuid(&device)))]).await).await;
+    let made = run(
+        &house,
+        &house.matching(&[(false, muster_core::filter::Rule::Device(crate::fixture::uuid(&device)))]).await,
+    )
+    .await;
     let stored = |is_final| ReportOutcome::Stored { is_final };
     assert_eq!(report(&house, &made, &stranger, CommandEvent::Started).await, ReportOutcome::MustStop);
     assert_eq!(report(&house, &made, &device, CommandEvent::Started).await, stored(false));
@@ -199,7 +198,12 @@ async fn a_report_takes_effect_once(db: TestDatabase) {
 
 async fn the_clock_ends_each_state_with_its_reason(db: TestDatabase) {
     let house = House::on(db).await;
-    let devices = [house.device("waits").await, house.device("told").await, house.device("runs").await, house.device("aborts").await];
+    let devices = [
+        house.device("waits").await,
+        house.device("told").await,
+        house.device("runs").await,
+        house.device("aborts").await,
+    ];
     let made = run(&house, &house.everything()).await;
     for device in &devices[1..] {
         house.link(device, "a").await;
@@ -248,7 +252,7 @@ async fn a_deleted_device_takes_its_part_of_a_run(db: TestDatabase) {
         report(&house, &made, device, exited(0, "said")).await;
     }
     let matching = house.matching(&[(false, muster_core::filter::Rule::Device(crate::fixture::uuid(&gone)))]).await;
-    house.write(async |tx| tx.delete_devices(&matching, "user:ada").await.map(drop)).await.unwrap();
+    house.write(async |tx| tx.delete_matching(&matching).await.map(drop)).await.unwrap();
     assert_eq!(house.store().read().command_statuses(made.id).await.unwrap(), [(CommandStatus::Succeeded, 1)]);
     assert_eq!(house.store().read().command_output(made.id, gone.id).await.unwrap(), "");
     assert_eq!(house.store().read().command_output(made.id, stays.id).await.unwrap(), "said");
@@ -267,8 +271,7 @@ async fn old_runs_are_forgotten_in_small_steps(db: TestDatabase) {
         report(&house, &made, device, exited(0, "said")).await;
     }
     let uuid: CommandRunUuid = parsed(made.uuid.parse());
-    let is_there =
-        async || house.store().read().find_command_run(house.fleet.id, &uuid).await.unwrap().is_some();
+    let is_there = async || house.store().read().find_command_run(house.fleet.id, &uuid).await.unwrap().is_some();
     assert!(forget().await && is_there().await);
     assert!(forget().await && !is_there().await);
     assert!(!forget().await, "the other is not old");

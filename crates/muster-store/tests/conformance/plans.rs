@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use muster_core::filter::Rule;
 use muster_core::ids::{DeviceUuid, RowId};
+use muster_core::remote_session::EndReason;
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
 use muster_core::tunnel::TunnelStatus;
 use muster_store::audit::AuditFilter;
 use muster_store::device_tags::AmongDevices;
 use muster_store::port_tunnels::Moved;
+use muster_store::remote_sessions::{SessionBytes, SessionFilter};
 use muster_store::resources::AmongResources;
 use muster_store::tags::TagFilter;
 use muster_store::testing::{
@@ -36,6 +38,7 @@ on_both_engines!(
     the_data_monitor_walks_no_big_table,
     port_tunnels_walk_no_big_table,
     remote_commands_walk_no_big_table,
+    remote_sessions_walk_no_big_table,
     artifacts_walk_no_big_table,
     the_tag_service_walks_no_big_table,
     sets_are_not_nested_before_there_are_statistics,
@@ -104,7 +107,7 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 21] = [
+const BIG_TABLES: [&str; 22] = [
     "command_targets",
     "command_outputs",
     "artifacts",
@@ -126,6 +129,7 @@ const BIG_TABLES: [&str; 21] = [
     "app_parameters",
     "app_records",
     "port_tunnels",
+    "remote_sessions",
 ];
 
 /// PostgreSQL may choose to walk a table that is small or of which most is asked
@@ -602,10 +606,8 @@ async fn remote_commands_walk_no_big_table(db: TestDatabase) {
     for _ in 0..2 {
         crate::command_runs::run(house, &house.everything()).await;
     }
-    let settle = format!(
-        r#"UPDATE "command_targets" SET "status" = 2 WHERE "run_id" <> {} OR "device_id" % 100 <> 7"#,
-        run.id
-    );
+    let settle =
+        format!(r#"UPDATE "command_targets" SET "status" = 2 WHERE "run_id" <> {} OR "device_id" % 100 <> 7"#, run.id);
     for rows in [settle, "ANALYZE".to_owned()] {
         house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
     }
@@ -621,6 +623,40 @@ async fn remote_commands_walk_no_big_table(db: TestDatabase) {
             tx.commands_unable(run.id, &[device]).await?;
             tx.expire_command_targets(10).await?;
             tx.forget_command_run(moment, 10).await.map(drop)
+        })
+        .await;
+}
+
+/// One for each device; every hundredth of them is open.
+fn session_rows() -> String {
+    format!(
+        r#"INSERT INTO "remote_sessions"
+        ("id", "uuid", "fleet_id", "device_id", "kind", "host", "target", "created_by", "source_ip", "token_id", "home",
+        "is_open", "reason_code", "reason", "created_at", "ends_at", "finished_at", "bytes_to_device",
+        "bytes_from_device")
+        SELECT "id", 'session ' || "id", "fleet_id", "id", 0, '', '22', '', '', 0, 'home', "n" % 100 = 7, '', '', 0, 0,
+        0, 0, 0 FROM {PLACED}"#
+    )
+}
+
+async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, fleet) = (&crowd.house, crowd.house.fleet.id);
+    for rows in [session_rows(), "ANALYZE".to_owned()] {
+        house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
+    }
+    let device = crowd.ids[6];
+    let uuid = &format!("session {device}");
+    let of_device = &SessionFilter { device_id: Some(device), ..SessionFilter::default() };
+    crowd
+        .assert_indexed("a session", async |tx| {
+            tx.remote_sessions(fleet, &SessionFilter::default(), Some(device), 100).await?;
+            tx.remote_sessions(fleet, of_device, None, 100).await?;
+            tx.remote_sessions_count(fleet, of_device).await?;
+            tx.find_remote_session(fleet, uuid).await?;
+            tx.standing_remote_sessions("home").await?;
+            tx.remote_sessions_held_by("home").await?;
+            tx.end_remote_session(uuid, EndReason::FINISHED, SessionBytes::default()).await.map(drop)
         })
         .await;
 }

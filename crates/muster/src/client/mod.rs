@@ -9,6 +9,7 @@ mod commands;
 mod deploy;
 mod deployments;
 mod device_changes;
+mod device_stream;
 mod devices;
 mod failure;
 mod filter;
@@ -33,9 +34,11 @@ mod run;
 mod run_watch;
 mod session;
 mod span;
+mod ssh;
 mod table;
 mod tags;
 mod tokens;
+mod tunnel;
 mod tunnels;
 mod users;
 mod watch;
@@ -63,6 +66,10 @@ pub(crate) enum ClientCommand {
     Run(Box<run::RunArgs>),
     /// Saved commands of a fleet, and what was run
     Commands(Noun<commands::CommandsCommand>),
+    /// A port of a device, here
+    Tunnel(tunnel::TunnelArgs),
+    /// OpenSSH's client, to a device
+    Ssh(ssh::SshArgs),
     /// Devices of a fleet
     Devices(Noun<devices::DevicesCommand>),
     /// Groups of a fleet
@@ -130,7 +137,10 @@ pub(crate) fn run(command: ClientCommand, program: Command) -> ExitCode {
 fn begin(command: ClientCommand, program: Command) -> Result<(), Failure> {
     // One call after the other: the calling thread is enough.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(dispatch(command, program))
+    let done = runtime.block_on(dispatch(command, program));
+    // Whoever reads standard input waits for it in a thread, perhaps for ever.
+    runtime.shutdown_background();
+    done
 }
 
 async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failure> {
@@ -142,6 +152,8 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Deploy(args) => deploy::run(&args).await,
         C::Run(args) => run::run(&args).await,
         C::Commands(noun) => commands::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Tunnel(args) => tunnel::run(&args).await,
+        C::Ssh(args) => ssh::run(&args),
         C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
         C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,

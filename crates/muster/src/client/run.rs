@@ -110,7 +110,9 @@ pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
         let made = session.http.post(&[session.fleet()?, "command_runs"])?.json(&body).value().await?;
         let id = made["run_id"].as_str().unwrap_or_default().to_owned();
         match (session.out.is_json(), args.no_wait) {
-            (true, _) => line(&json!({ "event": "created", "run_id": id, "device_count": made["device_count"] }).to_string())?,
+            (true, _) => {
+                line(&json!({ "event": "created", "run_id": id, "device_count": made["device_count"] }).to_string())?
+            }
             (false, true) => session.out.text(&id)?,
             (false, false) => {}
         }
