@@ -78,6 +78,8 @@ fn select_due(server: &str, device_ids: Option<&[RowId]>, now: Timestamp, limit:
         .add(of(T::Status).eq(CommandStatus::Pending.code()))
         .add(of(T::DispatchedEpoch).lt(epoch()))
         .add(run(command_runs::Column::ExpiresAt).gt(now.as_millis()))
+        // A device that was moved since is none of the fleet's: there it expires.
+        .add(run(command_runs::Column::FleetId).equals((devices::Entity, devices::Column::FleetId)))
         .add(subquery(older_open()).lt(TOLD_AT_ONCE_MAX));
     let to_abort = Condition::all().add(of(T::IsAbortRequested)).add(of(T::AbortEpoch).lt(epoch()));
     let mut query = Query::select()
@@ -97,8 +99,9 @@ fn select_due(server: &str, device_ids: Option<&[RowId]>, now: Timestamp, limit:
         .and_where(is_open())
         .and_where(is_linked_to(server))
         .cond_where(Condition::any().add(to_run).add(to_abort))
-        .order_by((command_targets::Entity, T::RunId), Order::Asc)
+        // As the partial index has them, so that a batch needs no sorting of all that is due.
         .order_by((command_targets::Entity, T::DeviceId), Order::Asc)
+        .order_by((command_targets::Entity, T::RunId), Order::Asc)
         .limit(limit)
         .take();
     if let Some(device_ids) = device_ids {

@@ -23,6 +23,7 @@ on_both_engines!(
     many_devices_are_few_statements,
     due_once_for_each_link_until_it_has_begun,
     what_has_expired_is_not_due,
+    a_device_that_was_moved_is_not_told,
     a_report_takes_effect_once,
     the_clock_ends_each_state_with_its_reason,
     an_abort_is_two_statements_and_changes_nothing_again,
@@ -155,6 +156,18 @@ async fn what_has_expired_is_not_due(db: TestDatabase) {
     run(&house, &house.everything()).await;
     house.link(&device, "a").await;
     house.db.clock().advance(EXPIRY);
+    assert_eq!(due(&house, "a").await, []);
+}
+
+async fn a_device_that_was_moved_is_not_told(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    run(&house, &house.everything()).await;
+    house.link(&device, "a").await;
+    let second = house.second_fleet().await;
+    let group = house.store().read().find_group(second.id, &crate::fixture::group("Test")).await.unwrap().unwrap();
+    assert_eq!(due(&house, "a").await.len(), 1);
+    house.write(async |tx| tx.move_device(device.id, second.id, group).await).await.unwrap();
     assert_eq!(due(&house, "a").await, []);
 }
 
