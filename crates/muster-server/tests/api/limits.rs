@@ -119,7 +119,6 @@ fn sections() -> [(&'static str, Rows); 8] {
         ("Time", times()),
         ("Artifacts", artifacts(&defaults)),
         ("Remote commands", commands(&defaults)),
-        ("Remote commands", commands(&defaults)),
         ("People and secrets", people()),
     ]
 }
