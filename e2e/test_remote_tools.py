@@ -244,3 +244,6 @@ def test_a_revoked_token_ends_an_open_ssh_within_a_second(world, laptop, beside)
     assert took < 1.5, "half a second between two looks, and what the machine takes"
     ended = world.v2.get(f"/remote_sessions/{session['session_id']}").json()
     assert (ended["status"], ended["reason"]) == ("ended", "credential_ended")
+    log = world.v2.call("GET", "/audit-log", project_key="account", params={"limit": 1000}).json()["events"]
+    entry = next(event for event in log if session["session_id"] in event["subject"])
+    assert (entry["action"], entry["after"]["reason"]) == ("EndRemoteSession", "credential_ended")
