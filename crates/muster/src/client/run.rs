@@ -111,7 +111,8 @@ pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
         let id = made["run_id"].as_str().unwrap_or_default().to_owned();
         match (session.out.is_json(), args.no_wait) {
             (true, _) => {
-                line(&json!({ "event": "created", "run_id": id, "device_count": made["device_count"] }).to_string())?
+                let event = json!({ "event": "created", "run_id": id, "device_count": made["device_count"] });
+                line(&event.to_string())?;
             }
             (false, true) => session.out.text(&id)?,
             (false, false) => {}
