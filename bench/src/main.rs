@@ -4,6 +4,8 @@
 mod bulk;
 mod fleet;
 mod lists;
+mod pair;
+mod process;
 mod report;
 mod rounds;
 mod server;

@@ -20,11 +20,13 @@
 //! [`frame`] reads and writes the frames of the WebSocket, [`Carrier`] is one end of a
 //! carrier, [`pump`] moves the bytes. Neither holds a buffer while nothing moves.
 
+mod ahead;
 mod carrier;
 mod frame;
 mod local;
 mod pump;
 
+pub use ahead::ReadAhead;
 pub use carrier::{Carrier, CarrierError};
 pub use frame::{FrameError, Side};
 pub use local::Local;
