@@ -11,20 +11,20 @@ use super::ways::{comes_through, free_port};
 use crate::pair::PATIENCE;
 
 /// Its server, which swallows or sends.
-pub(super) struct Iperf {
-    pub(super) port: u16,
+pub(crate) struct Iperf {
+    pub(crate) port: u16,
     _child: Child,
 }
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     ToDevice,
     FromDevice,
 }
 
 impl Iperf {
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let port = free_port().await?;
         let mut command = Command::new("iperf3");
         command.args(["--server", "--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null());
@@ -35,7 +35,7 @@ impl Iperf {
 }
 
 /// Gigabits a second that arrive over that many connections, for that many seconds.
-pub(super) async fn gbit(port: u16, streams: usize, direction: Direction, seconds: u64) -> anyhow::Result<f64> {
+pub(crate) async fn gbit(port: u16, streams: usize, direction: Direction, seconds: u64) -> anyhow::Result<f64> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         let mut command = Command::new("iperf3");

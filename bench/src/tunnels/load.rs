@@ -14,7 +14,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-L
 0123456789012345678901234567890123456789012345678901234567890123456789012345678\n";
 
 /// Answers each request with the same; its port.
-pub(super) async fn service() -> anyhow::Result<u16> {
+pub(crate) async fn service() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
@@ -36,14 +36,14 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 
 /// Requests over connections that stay.
 #[derive(Clone, Copy)]
-pub(super) struct KeptAlive {
-    pub(super) per_second: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
+pub(crate) struct KeptAlive {
+    pub(crate) per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
 }
 
 /// Requests and answers over that many connections, for that long.
-pub(super) async fn keep_alive(port: u16, connections: usize, lasts: Duration) -> anyhow::Result<KeptAlive> {
+pub(crate) async fn keep_alive(port: u16, connections: usize, lasts: Duration) -> anyhow::Result<KeptAlive> {
     let mut streams = idle(port, connections).await?;
     let (begun, mut callers) = (Instant::now(), JoinSet::new());
     for mut stream in streams.drain(..) {
@@ -67,7 +67,7 @@ pub(super) async fn keep_alive(port: u16, connections: usize, lasts: Duration) -
 }
 
 /// Connections a second, each with one request, from that many callers, for that long.
-pub(super) async fn connects(port: u16, callers: usize, lasts: Duration) -> anyhow::Result<f64> {
+pub(crate) async fn connects(port: u16, callers: usize, lasts: Duration) -> anyhow::Result<f64> {
     let (begun, mut tasks) = (Instant::now(), JoinSet::new());
     for _ in 0..callers {
         tasks.spawn(async move {
@@ -91,7 +91,7 @@ pub(super) async fn connects(port: u16, callers: usize, lasts: Duration) -> anyh
 }
 
 /// That many connections, each of which has been used once and now idles.
-pub(super) async fn idle(port: u16, connections: usize) -> anyhow::Result<Vec<TcpStream>> {
+pub(crate) async fn idle(port: u16, connections: usize) -> anyhow::Result<Vec<TcpStream>> {
     let mut held = Vec::with_capacity(connections);
     for _ in 0..connections {
         let mut stream = connect(port).await?;

@@ -1,8 +1,8 @@
 //! Port tunnels: how much, how many, how soon, and what one costs that idles.
 
 mod aims;
-mod iperf;
-mod load;
+pub(crate) mod iperf;
+pub(crate) mod load;
 mod ways;
 
 use std::path::Path;
@@ -31,7 +31,7 @@ struct Effort {
 }
 
 const SHORT: Effort = Effort { rounds: 1, seconds: 1, idle: 50 };
-const LONG: Effort = Effort { rounds: 5, seconds: 3, idle: 2_000 };
+const LONG: Effort = Effort { rounds: 3, seconds: 2, idle: 2_000 };
 
 /// What is measured of each way, round by round.
 #[derive(Clone, Copy, PartialEq, Eq)]
