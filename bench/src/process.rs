@@ -30,9 +30,10 @@ pub(crate) fn listeners(process: u32) -> anyhow::Result<usize> {
     for table in ["tcp", "tcp6"] {
         let table = fs::read_to_string(format!("/proc/{process}/net/{table}"))?;
         // Columns: number, local, remote, state (0A listens), queues, timer, retransmissions, user, time-out, inode.
-        let own = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|words| {
-            words.get(3) == Some(&"0A") && words.get(9).is_some_and(|inode| sockets.contains(*inode))
-        });
+        let own =
+            table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|words| {
+                words.get(3) == Some(&"0A") && words.get(9).is_some_and(|inode| sockets.contains(*inode))
+            });
         listening += own.count();
     }
     Ok(listening)

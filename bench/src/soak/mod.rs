@@ -24,11 +24,14 @@ const AT_ONCE: usize = 64;
 /// Connections at once that were abandoned: they end when nothing has moved for too long.
 const ABANDONED_AT_ONCE: usize = 64;
 const IDLE_SECONDS: &str = "2";
-/// How often a third of the carriers is cut, and every how manieth time the control link too.
+/// How often a third of the carriers is cut.
 const CUT_EVERY: Duration = Duration::from_secs(2);
-const EVERYTHING_EVERY: u64 = 15;
+/// Every how manieth time the control link too: rarer than a minute, or the device waits longer
+/// each time before it dials again; and which time is the first.
+const EVERYTHING_EVERY: u64 = 35;
+const EVERYTHING_FIRST: u64 = 3;
 /// Tunnels that are made and deleted meanwhile, one after the other.
-const ROUNDS: u64 = 20;
+const ROUNDS: u64 = 10;
 /// After this time nothing of the connections may be left.
 const RETURNS_WITHIN: Duration = Duration::from_secs(70);
 /// Megabytes that a process may hold more than after the warming up: what the allocator
@@ -158,6 +161,6 @@ async fn flap(proxy: Arc<Proxy>) {
     period.tick().await;
     for round in 1_u64.. {
         period.tick().await;
-        proxy.cut(round.is_multiple_of(EVERYTHING_EVERY));
+        proxy.cut(round % EVERYTHING_EVERY == EVERYTHING_FIRST);
     }
 }

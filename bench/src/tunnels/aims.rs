@@ -34,7 +34,8 @@ pub(super) fn of(all: &[Found]) -> Vec<Bound> {
 }
 
 fn idle(ours: &Found) -> impl Iterator<Item = Bound> + '_ {
-    let bound = |(side, kb): &(&str, f64)| Bound::most(format!("{}: idle stream, {side}", ours.name), *kb, "KB", IDLE_KB_MAX);
+    let bound =
+        |(side, kb): &(&str, f64)| Bound::most(format!("{}: idle stream, {side}", ours.name), *kb, "KB", IDLE_KB_MAX);
     ours.idle_kb.iter().map(bound)
 }
 
@@ -42,11 +43,11 @@ fn idle(ours: &Found) -> impl Iterator<Item = Bound> + '_ {
 fn least(ours: &Found, them: &[&Found], what: What, ratio: f64) -> Bound {
     let best = them.iter().copied().max_by(|a, b| a.get(what).total_cmp(&b.get(what))).unwrap_or(ours);
     let name = format!("{} beside {}: {}", ours.name, best.name, what.name().0);
-    Bound::least(name, ours.get(what) / best.get(what), "times", ratio)
+    Bound::least(name, ours.ratio(best, what), "times", ratio)
 }
 
 /// Ours takes no longer than theirs.
 fn most(ours: &Found, theirs: &Found, what: What) -> Bound {
     let name = format!("{} beside {}: {}", ours.name, theirs.name, what.name().0);
-    Bound::most(name, ours.get(what) / theirs.get(what), "times", 1.0)
+    Bound::most(name, ours.ratio(theirs, what), "times", 1.0)
 }

@@ -31,7 +31,7 @@ struct Effort {
 }
 
 const SHORT: Effort = Effort { rounds: 1, seconds: 1, idle: 50 };
-const LONG: Effort = Effort { rounds: 3, seconds: 2, idle: 2_000 };
+const LONG: Effort = Effort { rounds: 5, seconds: 2, idle: 2_000 };
 
 /// What is measured of each way, round by round.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,9 +86,14 @@ struct Found {
 impl Found {
     /// The median of the rounds.
     fn get(&self, what: What) -> f64 {
-        let mut all: Vec<f64> = self.rounds.iter().map(|round| round[what as usize]).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
+        median(self.rounds.iter().map(|round| round[what as usize]))
+    }
+
+    /// How many times theirs ours is: the median of what each round says, for what else the
+    /// machine did in a round it did to both.
+    fn ratio(&self, theirs: &Self, what: What) -> f64 {
+        let rounds = self.rounds.iter().zip(&theirs.rounds);
+        median(rounds.map(|(ours, theirs)| ours[what as usize] / theirs[what as usize]))
     }
 
     fn figures(&self) -> impl Iterator<Item = Figure> + '_ {
@@ -97,6 +102,12 @@ impl Found {
         let idle = self.idle_kb.iter().map(move |(side, kb)| figure(&format!("idle stream, {side}"), *kb, "KB"));
         measured.chain(idle)
     }
+}
+
+fn median(all: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<f64> = all.collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
 }
 
 /// Measures every way; the short form leaves the rivals out.

@@ -79,8 +79,7 @@ impl Way {
         let ports = Ports { iperf: free_port().await?, http: free_port().await? };
         let mut children = Vec::new();
         let client = |to: u16, port: u16| format!("local {to} --to 127.0.0.1 --port {port}");
-        let lines =
-            ["server --min-port 1024".to_owned(), client(to.http, ports.http), client(to.iperf, ports.iperf)];
+        let lines = ["server --min-port 1024".to_owned(), client(to.http, ports.http), client(to.iperf, ports.iperf)];
         for line in lines {
             let mut command = Command::new(tools.join("bin/bore"));
             command.args(line.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
