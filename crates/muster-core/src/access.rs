@@ -239,6 +239,14 @@ operations! {
     GetPortTunnel, "GET" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
     /// End a port tunnel.
     DeletePortTunnel, "DELETE" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
+    /// Bytes to and from a port of a device, over the caller's own connection.
+    OpenDeviceStream, "GET" "/api/v2/{project_key}/devices/{device_uuid}/stream", AccessToken, Fleet(RemoteAccess);
+    /// A fleet's remote sessions, page by page.
+    ListRemoteSessions, "GET" "/api/v2/{project_key}/remote_sessions", AccessToken, Fleet(RemoteAccess);
+    /// One remote session.
+    GetRemoteSession, "GET" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
+    /// End a remote session, whoever opened it.
+    EndRemoteSession, "DELETE" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
     /// Send values of a device to the data monitor.
     SendMonitor, "POST" "/api/v2/{project_key}/monitor/{device_uuid}", AccessToken, Fleet(ModifyDevices);
     /// The names of a fleet's values in the data monitor, page by page.
