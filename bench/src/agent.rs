@@ -27,7 +27,7 @@ const CALLERS: usize = 16;
 
 /// Measures the agent that is shipped; the short form the one that lies beside `muster`.
 pub(crate) async fn measure(muster: &Path, is_short: bool, minutes: Option<u64>) -> anyhow::Result<Report> {
-    let agent = if is_short { muster.with_file_name("muster-agent") } else { static_agent(muster).await? };
+    let agent = if is_short { muster.with_file_name("muster-agent") } else { static_agent().await? };
     let (lasts, rests, seconds) = match (is_short, minutes) {
         (true, _) => (Duration::from_secs(5), Duration::from_secs(1), 1),
         (false, minutes) => (Duration::from_secs(60 * minutes.unwrap_or(MINUTES)), Duration::from_secs(20), 5),
@@ -92,16 +92,10 @@ fn mb(process: u32) -> anyhow::Result<f64> {
 }
 
 /// Builds what is shipped to devices of this machine's kind.
-async fn static_agent(muster: &Path) -> anyhow::Result<PathBuf> {
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet", "--profile", "agent", "--package", "muster-agent", "--target", &target]);
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let built = cargo.status().await.context("cargo")?;
-    ensure!(
-        built.success(),
-        "cargo ended with {built}; a static agent needs `rustup target add {target}` and musl-gcc (Debian: musl-tools)"
-    );
-    let folder = muster.parent().and_then(Path::parent).context("muster lies in no target folder")?;
-    Ok(folder.join(target).join("agent/muster-agent"))
+async fn static_agent() -> anyhow::Result<PathBuf> {
+    let built = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/build-agent")).output().await?;
+    let told = String::from_utf8_lossy(&built.stderr);
+    ensure!(built.status.success(), "packaging/build-agent ended with {}: {told}", built.status);
+    let path = String::from_utf8(built.stdout)?;
+    Ok(path.lines().last().context("packaging/build-agent named no file")?.into())
 }
