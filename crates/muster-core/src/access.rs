@@ -61,6 +61,29 @@ pub const BUILT_IN_ROLES: [(&str, &[Permission]); 2] = [
     ),
 ];
 
+/// What a role gives: some of it at any time, some only under an access grant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleRights {
+    /// At any time, in the order of [`Permission::ALL`].
+    pub permissions: Vec<Permission>,
+    /// Under an access grant only, in the same order. Nothing stands in both.
+    pub needs_grant: Vec<Permission>,
+}
+
+impl From<&[Permission]> for RoleRights {
+    fn from(permissions: &[Permission]) -> Self {
+        Self { permissions: permissions.to_vec(), needs_grant: Vec::new() }
+    }
+}
+
+impl RoleRights {
+    /// The first permission that is both given and held back, with its place among those held back.
+    pub fn contradiction(&self) -> Option<(usize, Permission)> {
+        let mut held_back = self.needs_grant.iter().copied().enumerate();
+        held_back.find(|(_, permission)| self.permissions.contains(permission))
+    }
+}
+
 /// Whether every account has a role of that name, which nobody can change.
 pub fn is_built_in(role: &str) -> bool {
     BUILT_IN_ROLES.iter().any(|(name, _)| *name == role)
@@ -114,6 +137,12 @@ pub enum Requirement {
     /// A role with this permission in the fleet of an artifact repository, or in any fleet
     /// for one that all fleets share; or, to store, a signed address for just this.
     Artifacts(Permission),
+    /// A role in the fleet that holds back what is asked for.
+    HeldBack,
+    /// All that an access grant lets go, without needing one; and not to be who asked for it.
+    GrantAnswerer,
+    /// The user who asked for an access grant, or one who may answer it.
+    GrantParty,
 }
 
 /// Declares every operation of the server in one table: the router, the access
@@ -170,7 +199,8 @@ macro_rules! operations {
 
 use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess};
 use Requirement::{
-    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, OwnerOrAdmin, SeeArtifacts, User, View,
+    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, GrantAnswerer, GrantParty, HeldBack,
+    OwnerOrAdmin, SeeArtifacts, User, View,
 };
 
 operations! {
@@ -239,6 +269,18 @@ operations! {
     GetPortTunnel, "GET" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
     /// End a port tunnel.
     DeletePortTunnel, "DELETE" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
+    /// Ask for an access grant: for what one's role holds back.
+    RequestAccess, "POST" "/api/v2/{project_key}/access_grants", AccessToken, HeldBack;
+    /// The access grants that the caller asked for or may answer, page by page.
+    ListAccessGrants, "GET" "/api/v2/{project_key}/access_grants", AccessToken, View;
+    /// One access grant.
+    GetAccessGrant, "GET" "/api/v2/{project_key}/access_grants/{access_grant_id}", AccessToken, GrantParty;
+    /// Approve an access grant that another user asked for.
+    ApproveAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/approve", AccessToken, GrantAnswerer;
+    /// Refuse an access grant that another user asked for.
+    DenyAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/deny", AccessToken, GrantAnswerer;
+    /// Take an access grant back, or what one has asked for.
+    RevokeAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/revoke", AccessToken, GrantParty;
     /// Send values of a device to the data monitor.
     SendMonitor, "POST" "/api/v2/{project_key}/monitor/{device_uuid}", AccessToken, Fleet(ModifyDevices);
     /// The names of a fleet's values in the data monitor, page by page.
@@ -483,6 +525,27 @@ operations! {
     GetDocs, "GET" "/api/docs", None, Bearer;
     /// The reference page and its files.
     GetDocsFile, "GET" "/api/docs/{file}", None, Bearer;
+}
+
+impl Operation {
+    /// Whether it acts on one device and nothing else, and asks of that one whether it may:
+    /// such an operation can be done under an access grant for some devices. Every other
+    /// needs a grant for the whole fleet.
+    pub const fn checks_its_device(self) -> bool {
+        matches!(
+            self,
+            Self::PatchDevice
+                | Self::DeleteDevice
+                | Self::SendMonitor
+                | Self::RequestDeviceLogs
+                | Self::GetDeviceFile
+                | Self::DeleteDeviceFile
+                | Self::CreatePortTunnel
+                | Self::ListPortTunnels
+                | Self::GetPortTunnel
+                | Self::DeletePortTunnel
+        )
+    }
 }
 
 #[cfg(test)]

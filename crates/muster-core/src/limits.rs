@@ -242,3 +242,15 @@ pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(60);
 pub const REGISTRY_REDIRECTS_MAX: usize = 5;
 /// How long the address works under which files of a device can be fetched.
 pub const DOWNLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long an access grant holds at most, unless the fleet says otherwise.
+pub const ACCESS_GRANT_LIFE_DEFAULT: Duration = Duration::from_secs(8 * 60 * 60);
+/// The longest that a fleet may allow.
+pub const ACCESS_GRANT_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The shortest that can be asked for, or that a fleet may allow at most.
+pub const ACCESS_GRANT_LIFE_MIN: Duration = Duration::from_secs(60);
+/// How long a request for an access grant waits for an answer.
+pub const ACCESS_GRANT_ANSWER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most devices that one access grant names.
+pub const ACCESS_GRANT_DEVICES_MAX: usize = 100;
+/// Most requests of one user in one fleet that wait for an answer.
+pub const ACCESS_GRANTS_PENDING_MAX: u64 = 20;

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::access_grants;
 use crate::access::passwords::Passwords;
 use crate::access::rate::CallLimit;
 use crate::access::refusals::AUDITED_REFUSALS_PER_MINUTE;
@@ -113,6 +114,7 @@ impl Server {
         tasks.spawn(stop.clone().run_until_cancelled_owned(collection::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(keeper::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(access_grants::run(app.clone())));
         let pin = certificates.as_ref().map(|shown| shown.pin());
         if let Some(certificates) = certificates {
             tasks.spawn(stop.clone().run_until_cancelled_owned(certificates.keep_fresh()));

@@ -2,6 +2,7 @@
 //! whether an open one still has the right to be.
 
 use muster_core::access::Permission;
+use muster_core::access_grant::Reach;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::tunnel::{AllowedIp, Standing, TargetHost, TunnelStatus};
@@ -9,8 +10,9 @@ use rand::RngExt;
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter};
 
+use crate::access_grants::permitting_roles;
 use crate::db::{Db, Result, Tx};
-use crate::entities::{devices, fleets, port_tunnels, role_permissions, tokens, user_roles, users};
+use crate::entities::{devices, fleets, port_tunnels, tokens, user_roles, users};
 use crate::error::StoreError;
 use crate::page::subquery;
 
@@ -227,23 +229,16 @@ impl StandingRow {
     }
 }
 
-/// Roles by which the user of the token that is being selected may open tunnels in the
-/// tunnel's fleet.
-fn permitting_roles() -> Expr {
-    use role_permissions::Column as P;
+/// Roles by which the user of the token that is being selected may open tunnels to the
+/// tunnel's device.
+fn permitting(now: Timestamp) -> Expr {
     use user_roles::Column as U;
-    let roles = Query::select()
+    let roles = permitting_roles(Permission::RemoteAccess, Some(of(port_tunnels::Column::DeviceId)), now)
         .expr(Expr::cust("COUNT(*)"))
-        .from(user_roles::Entity)
-        .inner_join(
-            role_permissions::Entity,
-            Expr::col((role_permissions::Entity, P::RoleId)).equals((user_roles::Entity, U::RoleId)),
-        )
         .and_where(Expr::col((user_roles::Entity, U::UserId)).equals((tokens::Entity, tokens::Column::UserId)))
         .and_where(
             Expr::col((user_roles::Entity, U::FleetId)).equals((port_tunnels::Entity, port_tunnels::Column::FleetId)),
         )
-        .and_where(Expr::col((role_permissions::Entity, P::Permission)).eq(Permission::RemoteAccess.as_str()))
         .take();
     subquery(roles)
 }
@@ -305,10 +300,15 @@ fn select_tunnels() -> SelectStatement {
 }
 
 impl<C: ConnectionTrait> Db<C> {
-    /// The newest `limit` tunnels of a fleet, oldest first.
-    pub async fn port_tunnels(&self, fleet_id: RowId, limit: u64) -> Result<Vec<PortTunnel>> {
+    /// The newest `limit` tunnels of what is reached of a fleet, oldest first.
+    pub async fn port_tunnels(&self, fleet_id: RowId, reach: &Reach, limit: u64) -> Result<Vec<PortTunnel>> {
+        let is_reached = match reach {
+            Reach::Fleet => None,
+            Reach::Devices(ids) => Some(of(port_tunnels::Column::DeviceId).is_in(ids.iter().copied())),
+        };
         let query = select_tunnels()
             .and_where(of(port_tunnels::Column::FleetId).eq(fleet_id))
+            .and_where_option(is_reached)
             .order_by((port_tunnels::Entity, port_tunnels::Column::Id), Order::Desc)
             .limit(limit)
             .take();
@@ -347,7 +347,7 @@ impl<C: ConnectionTrait> Db<C> {
             .column((tokens::Entity, tokens::Column::RevokedAt))
             .expr_as(Expr::col((tokens::Entity, tokens::Column::ExpiresAt)), "token_expires_at")
             .column((users::Entity, users::Column::IsAdmin))
-            .expr_as(permitting_roles(), "permitted")
+            .expr_as(permitting(self.now()), "permitted")
             .expr_as(Expr::col((devices::Entity, devices::Column::FleetId)), "device_fleet_id")
             .column((port_tunnels::Entity, T::Host))
             .column((fleets::Entity, fleets::Column::TunnelsToNetwork))

@@ -19,6 +19,7 @@ mod m0012_attempts;
 mod m0013_storage;
 mod m0014_degraded_devices;
 mod m0015_tunnel_streams;
+mod m0017_access_grants;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_storage::Migration),
             Box::new(m0014_degraded_devices::Migration),
             Box::new(m0015_tunnel_streams::Migration),
+            Box::new(m0017_access_grants::Migration),
         ]
     }
 }
