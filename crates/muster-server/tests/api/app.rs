@@ -132,6 +132,12 @@ impl TestApp {
         self.caller("stranger")
     }
 
+    /// A new user with that role in the fleet `demo`.
+    pub(crate) async fn newcomer(&self, name: &str, role: &str) -> Caller<'_> {
+        let fleet = &self.house.fleet;
+        self.bearer(self.write(async |tx| crate::house::keys(&tx, fleet, name, Some(role)).await).await)
+    }
+
     /// A caller that bears these tokens.
     pub(crate) fn bearer(&self, keys: Keys) -> Caller<'_> {
         Caller::new(self, keys)
@@ -167,6 +173,7 @@ impl TestApp {
         self.app().clock().advance(duration);
         engine::expire(self.store()).await.unwrap();
         muster_server::remote::tunnels::expire(self.app()).await.unwrap();
+        muster_server::access::access_grants::expire(self.app()).await.unwrap();
         self.reconcile().await;
     }
 
