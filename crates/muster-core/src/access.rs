@@ -77,10 +77,9 @@ impl From<&[Permission]> for RoleRights {
 }
 
 impl RoleRights {
-    /// The first permission that is both given and held back, with its place among those held back.
-    pub fn contradiction(&self) -> Option<(usize, Permission)> {
-        let mut held_back = self.needs_grant.iter().copied().enumerate();
-        held_back.find(|(_, permission)| self.permissions.contains(permission))
+    /// A permission that is both given and held back.
+    pub fn contradiction(&self) -> Option<Permission> {
+        self.needs_grant.iter().copied().find(|permission| self.permissions.contains(permission))
     }
 }
 

@@ -247,7 +247,7 @@ pub const ACCESS_GRANT_LIFE_DEFAULT: Duration = Duration::from_secs(8 * 60 * 60)
 /// The longest that a fleet may allow.
 pub const ACCESS_GRANT_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The shortest that can be asked for, or that a fleet may allow at most.
-pub const ACCESS_GRANT_LIFE_MIN: Duration = Duration::from_secs(60);
+pub const ACCESS_GRANT_LIFE_MIN: Duration = Duration::from_secs(5);
 /// How long a request for an access grant waits for an answer.
 pub const ACCESS_GRANT_ANSWER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most devices that one access grant names.

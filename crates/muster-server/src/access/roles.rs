@@ -65,9 +65,9 @@ pub async fn change(app: &App, permitted: &PermittedAccount, name: &str, change:
 
 fn check(rights: &RoleRights) -> Result<(), Invalid> {
     match rights.contradiction() {
-        Some((place, permission)) => {
+        Some(permission) => {
             let problem = format!("{} stands in permissions as well, which need no grant", quoted(permission.as_str()));
-            Err(Invalid::new(format!("needs_grant[{place}]"), problem))
+            Err(Invalid::new("needs_grant", problem))
         }
         None => Ok(()),
     }

@@ -111,8 +111,8 @@ pub struct AccessRequestBody {
     devices: Option<Vec<String>>,
     /// Why, for whoever answers.
     reason: String,
-    /// 60 to the fleet's `access_grant_max_seconds`.
-    #[schema(minimum = 60)]
+    /// 5 to the fleet's `access_grant_max_seconds`.
+    #[schema(minimum = 5)]
     duration_seconds: u64,
 }
 
@@ -147,7 +147,7 @@ pub struct ApproveAccessBody {
     #[serde(default)]
     comment: String,
     /// Shorter than was asked for; left out: as was asked for.
-    #[schema(minimum = 60)]
+    #[schema(minimum = 5)]
     duration_seconds: Option<u64>,
 }
 

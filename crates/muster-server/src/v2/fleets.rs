@@ -205,8 +205,8 @@ pub struct PatchFleetBody {
     /// Whether port tunnels may end at other hosts of a device's network; open ones that
     /// may not any more are closed.
     tunnels_to_network: Option<bool>,
-    /// How long an access grant holds at most: 60 to 2592000 seconds. Those that hold stay.
-    #[schema(minimum = 60, maximum = 2_592_000)]
+    /// How long an access grant holds at most: 5 to 2592000 seconds. Those that hold stay.
+    #[schema(minimum = 5, maximum = 2_592_000)]
     access_grant_max_seconds: Option<u64>,
 }
 
