@@ -280,6 +280,14 @@ operations! {
     DenyAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/deny", AccessToken, GrantAnswerer;
     /// Take an access grant back, or what one has asked for.
     RevokeAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/revoke", AccessToken, GrantParty;
+    /// Bytes to and from a port of a device, over the caller's own connection.
+    OpenDeviceStream, "GET" "/api/v2/{project_key}/devices/{device_uuid}/stream", AccessToken, Fleet(RemoteAccess);
+    /// A fleet's remote sessions, page by page.
+    ListRemoteSessions, "GET" "/api/v2/{project_key}/remote_sessions", AccessToken, Fleet(RemoteAccess);
+    /// One remote session.
+    GetRemoteSession, "GET" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
+    /// End a remote session, whoever opened it.
+    EndRemoteSession, "DELETE" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
     /// Send values of a device to the data monitor.
     SendMonitor, "POST" "/api/v2/{project_key}/monitor/{device_uuid}", AccessToken, Fleet(ModifyDevices);
     /// The names of a fleet's values in the data monitor, page by page.
@@ -543,6 +551,10 @@ impl Operation {
                 | Self::ListPortTunnels
                 | Self::GetPortTunnel
                 | Self::DeletePortTunnel
+                | Self::OpenDeviceStream
+                | Self::ListRemoteSessions
+                | Self::GetRemoteSession
+                | Self::EndRemoteSession
         )
     }
 }

@@ -35,6 +35,7 @@ pub mod names;
 pub mod patch;
 pub mod registry;
 pub mod release;
+pub mod remote_session;
 pub mod resource;
 pub mod rollout;
 pub mod scope;

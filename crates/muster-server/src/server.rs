@@ -36,6 +36,7 @@ use crate::listener;
 use crate::remote::carriers::Carriers;
 use crate::remote::keeper;
 use crate::remote::live::Tunnels;
+use crate::remote::sessions::Sessions;
 use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
 use crate::telemetry::device_files;
@@ -81,6 +82,7 @@ impl Server {
         let app = App::new(Parts {
             carriers: Carriers::default(),
             tunnels: Tunnels::new(config.connections_max),
+            sessions: Sessions::default(),
             home,
             links: Links::default(),
             wake: Wake::default(),
@@ -154,6 +156,7 @@ impl Server {
     pub async fn stop(self) -> Result<()> {
         self.stop.cancel();
         self.tasks.close();
+        self.app.sessions.cut_all();
         self.app.tunnels.close_all().await;
         self.app.links.close_all();
         let http = tokio::time::timeout(DRAIN_TIMEOUT, self.http).await;

@@ -40,12 +40,14 @@ pub mod presence;
 mod printable;
 pub mod prospects;
 pub mod registries;
+pub mod remote_sessions;
 pub mod repositories;
 pub mod resources;
 pub mod roles;
 pub mod rollouts;
 pub mod saved_filters;
 pub mod sealing;
+mod standing;
 pub mod tags;
 pub mod targets;
 #[cfg(feature = "testing")]

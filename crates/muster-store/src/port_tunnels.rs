@@ -1,7 +1,6 @@
 //! Port tunnels: made, answered by their device, ended by a person or by the clock; and
 //! whether an open one still has the right to be.
 
-use muster_core::access::Permission;
 use muster_core::access_grant::Reach;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
@@ -10,11 +9,10 @@ use rand::RngExt;
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter};
 
-use crate::access_grants::permitting_roles;
 use crate::db::{Db, Result, Tx};
-use crate::entities::{devices, fleets, port_tunnels, tokens, user_roles, users};
+use crate::entities::{devices, port_tunnels};
 use crate::error::StoreError;
-use crate::page::subquery;
+use crate::standing::{StandingRow, with_standing};
 
 /// A port tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,43 +204,6 @@ impl TryFrom<Row> for PortTunnel {
     }
 }
 
-#[derive(FromQueryResult)]
-struct StandingRow {
-    revoked_at: Option<i64>,
-    token_expires_at: Option<i64>,
-    is_admin: Option<bool>,
-    permitted: i64,
-    device_fleet_id: i64,
-    host: String,
-    tunnels_to_network: bool,
-}
-
-impl StandingRow {
-    fn standing(&self, fleet_id: RowId, now: Timestamp) -> Standing {
-        let is_fresh = self.token_expires_at.is_some_and(|expires_at| expires_at > now.as_millis());
-        Standing {
-            is_token_good: self.revoked_at == Some(Timestamp::NEVER.as_millis()) && is_fresh,
-            is_permitted: self.is_admin == Some(true) || (self.is_admin.is_some() && self.permitted > 0),
-            is_in_fleet: self.device_fleet_id == fleet_id,
-            is_target_allowed: self.host.is_empty() || self.tunnels_to_network,
-        }
-    }
-}
-
-/// Roles by which the user of the token that is being selected may open tunnels to the
-/// tunnel's device.
-fn permitting(now: Timestamp) -> Expr {
-    use user_roles::Column as U;
-    let roles = permitting_roles(Permission::RemoteAccess, Some(of(port_tunnels::Column::DeviceId)), now)
-        .expr(Expr::cust("COUNT(*)"))
-        .and_where(Expr::col((user_roles::Entity, U::UserId)).equals((tokens::Entity, tokens::Column::UserId)))
-        .and_where(
-            Expr::col((user_roles::Entity, U::FleetId)).equals((port_tunnels::Entity, port_tunnels::Column::FleetId)),
-        )
-        .take();
-    subquery(roles)
-}
-
 /// Not final, in the very words of the partial index.
 fn is_open() -> Expr {
     Expr::cust(r#""port_tunnels"."status" < 2"#)
@@ -336,21 +297,8 @@ impl<C: ConnectionTrait> Db<C> {
     /// The same, each with what holds of its right to be. One statement.
     pub async fn standing_port_tunnels(&self, home: &str) -> Result<Vec<StandingTunnel>> {
         use port_tunnels::Column as T;
-        let is_its_token = Expr::col((tokens::Entity, tokens::Column::Id)).equals((port_tunnels::Entity, T::TokenId));
-        let is_its_user =
-            Expr::col((users::Entity, users::Column::Id)).equals((tokens::Entity, tokens::Column::UserId));
-        let is_its_fleet = Expr::col((fleets::Entity, fleets::Column::Id)).equals((port_tunnels::Entity, T::FleetId));
-        let query = select_open()
-            .left_join(tokens::Entity, is_its_token)
-            .left_join(users::Entity, is_its_user)
-            .inner_join(fleets::Entity, is_its_fleet)
-            .column((tokens::Entity, tokens::Column::RevokedAt))
-            .expr_as(Expr::col((tokens::Entity, tokens::Column::ExpiresAt)), "token_expires_at")
-            .column((users::Entity, users::Column::IsAdmin))
-            .expr_as(permitting(self.now()), "permitted")
-            .expr_as(Expr::col((devices::Entity, devices::Column::FleetId)), "device_fleet_id")
+        let query = with_standing(select_open(), port_tunnels::Entity, T::TokenId, T::FleetId, self.now())
             .column((port_tunnels::Entity, T::Host))
-            .column((fleets::Entity, fleets::Column::TunnelsToNetwork))
             .and_where(of(T::Home).eq(home))
             .take();
         let rows = self.conn.query_all(&query).await?;

@@ -17,14 +17,19 @@
 //! the stream is over and the server may say `Open` again. A carrier that breaks in the
 //! middle resets the connections at both of its ends.
 //!
+//! Callers of the API speak the same over a WebSocket of theirs, from `Opened` to the two
+//! `End`s, and one stream over each: [`ByteStream`] is such a WebSocket as a connection.
+//!
 //! [`frame`] reads and writes the frames of the WebSocket, [`Carrier`] is one end of a
 //! carrier, [`pump`] moves the bytes. Neither holds a buffer while nothing moves.
 
+mod bytes;
 mod carrier;
 mod frame;
 mod local;
 mod pump;
 
+pub use bytes::ByteStream;
 pub use carrier::{Carrier, CarrierError};
 pub use frame::{FrameError, Side};
 pub use local::Local;

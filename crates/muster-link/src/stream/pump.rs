@@ -156,6 +156,8 @@ where
         })?;
         // What was queued in the last turn, an end or an answer, must not wait for the next.
         let is_sent = self.carrier.poll_send(cx)?.is_ready();
+        // Not every connection sends by itself what it was given.
+        let _ = Pin::new(&mut *self.local).poll_flush(cx).map_err(StreamError::Local)?;
         if self.has_ended && self.is_shut && is_sent {
             return Poll::Ready(Ok(()));
         }

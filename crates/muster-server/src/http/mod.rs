@@ -9,9 +9,11 @@ pub mod extract;
 pub mod keyed;
 pub mod order;
 pub mod source;
+pub mod websocket;
 
 pub use body::{ApiBody, read_body};
 pub use cursor::Cursor;
 pub use download::attachment;
 pub use error::{ApiError, ErrorStyle, RequestId};
 pub use extract::{ApiPath, ApiQuery};
+pub use websocket::Handshake;

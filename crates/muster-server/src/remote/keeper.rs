@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::time::MissedTickBehavior;
 
-use super::{live, tunnels};
+use super::{live, sessions, tunnels};
 use crate::app::App;
 
 /// How often: whoever loses a right loses its connections within a second.
@@ -35,6 +35,9 @@ pub async fn run(app: App) {
         rounds = rounds.wrapping_add(1);
         if rounds.is_multiple_of(COUNT_EVERY) {
             count(&app).await;
+        }
+        if let Err(error) = sessions::look(&app).await {
+            tracing::warn!(%error, "whether remote sessions may go on could not be read; trying again soon");
         }
         if app.tunnels.live().is_empty() {
             continue;
@@ -103,6 +106,7 @@ pub async fn count(app: &App) {
 
 /// Listens again for the tunnels that were open when this server last ended.
 pub async fn restore(app: &App) -> Result<(), StoreError> {
+    sessions::restore(app).await?;
     let mut lost = HashSet::new();
     for tunnel in app.store.read().port_tunnels_held_by(&app.home).await? {
         let started = match live::bind(app, tunnel.server_port).await {

@@ -1,13 +1,17 @@
-//! Reaching into devices: tunnels to their ports, files of theirs.
+//! Reaching into devices: tunnels and streams to their ports, files of theirs.
 //!
 //! [`tunnels`] are the operations. What a tunnel is made of while it is open: [`live`] has
 //! its listener, [`visitor`] one connection through it, [`carriers`] what takes that to the
 //! device; [`keeper`] looks whether it may go on.
+//!
+//! [`sessions`] is what every session of a person shares; [`streams`] are one kind.
 
 pub mod capabilities;
 pub mod carriers;
 pub mod keeper;
 pub mod live;
 pub mod logs;
+pub mod sessions;
+pub mod streams;
 pub mod tunnels;
 mod visitor;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::app::TestApp;
 use crate::caller::{Answer, Caller};
 use crate::device::{Link, SimulatedDevice};
+use crate::device_streams;
 
 const ROLES: &str = "/api/v2/account/roles";
 const HELD_BACK: [&str; 3] = ["modify_devices", "register_and_move_devices", "remote_access"];
@@ -228,12 +229,13 @@ async fn lists_what_is_mine_and_what_is_mine_to_answer(app: &TestApp) {
 async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
     let (device, other) = (SimulatedDevice::enroll(app, "device").await, SimulatedDevice::enroll(app, "other").await);
     let caller = on_call(app, "ada").await;
-    let (link, _other_link) = (device.connect_with(&["port_tunnel"]).await, other.connect_with(&["port_tunnel"]).await);
+    let (_link, _ends, own_session) = device_streams::open(app, &device).await;
+    let (_other_link, _other_ends, foreign_session) = device_streams::open(app, &other).await;
     granted(app, &caller, json!({ "permissions": HELD_BACK, "devices": [device.uuid] })).await;
     let foreign = app.operator().post("port_tunnel", &json!({ "device_uuid": other.uuid, "port": 22 })).await.ok(201);
     let foreign = foreign["port_tunnel_id"].as_str().unwrap().to_owned();
     for operation in Operation::ALL.iter().filter(|operation| operation.checks_its_device()) {
-        let attempt = async |device: &SimulatedDevice<'_>, tunnel: &str| {
+        let attempt = async |device: &SimulatedDevice<'_>, tunnel: &str, session: &str| {
             let uuid = device.uuid.as_str();
             match operation {
                 Operation::PatchDevice => {
@@ -254,25 +256,32 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
                 Operation::ListPortTunnels => caller.get("port_tunnel").await,
                 Operation::GetPortTunnel => caller.get(&format!("port_tunnel/{tunnel}")).await,
                 Operation::DeletePortTunnel => caller.delete(&format!("port_tunnel/{tunnel}")).await,
+                Operation::ListRemoteSessions => caller.get("remote_sessions").await,
+                Operation::GetRemoteSession => caller.get(&format!("remote_sessions/{session}")).await,
+                Operation::EndRemoteSession => caller.delete(&format!("remote_sessions/{session}")).await,
                 other => panic!("{} asks its device, and is not tried here", other.name()),
             }
         };
         if *operation == Operation::DeleteDevice {
-            needs_grant(&attempt(&other, "").await);
+            needs_grant(&attempt(&other, "", "").await);
+            continue;
+        }
+        if *operation == Operation::OpenDeviceStream {
+            let refused = device_streams::dial(app, &caller, &other.uuid, "port=22").await.err().unwrap();
+            assert_eq!((refused.0, &refused.1["code"]), (403, &json!("grant_needed")));
             continue;
         }
         let own = caller.post("port_tunnel", &json!({ "device_uuid": device.uuid, "port": 22 })).await.ok(201);
         let own = own["port_tunnel_id"].as_str().unwrap();
-        let answer = attempt(&device, own).await;
+        let answer = attempt(&device, own, &own_session).await;
         assert!(![401, 403].contains(&answer.status), "{}: {answer:?}", operation.name());
-        if *operation == Operation::ListPortTunnels {
-            let devices: Vec<_> = answer.json().as_array().unwrap().iter().map(|it| it["device_id"].clone()).collect();
-            assert!(devices.iter().all(|uuid| uuid == device.uuid.as_str()) && !devices.is_empty(), "{devices:?}");
+        if matches!(operation, Operation::ListPortTunnels | Operation::ListRemoteSessions) {
+            let listed = answer.text;
+            assert!(listed.contains(device.uuid.as_str()) && !listed.contains(other.uuid.as_str()), "{listed}");
             continue;
         }
-        needs_grant(&attempt(&other, &foreign).await);
+        needs_grant(&attempt(&other, &foreign, &foreign_session).await);
     }
-    drop(link);
     // What is about the fleet as a whole needs a grant for the whole.
     let to = json!({ "destination_project_key": "demo", "destination_group_name": "Production" });
     needs_grant(&caller.post(&format!("devices/{}/move", device.uuid), &to).await);

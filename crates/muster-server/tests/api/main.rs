@@ -55,6 +55,7 @@ mod device_files;
 mod device_logs;
 mod device_moves;
 mod device_state;
+mod device_streams;
 mod device_tags;
 mod devices;
 mod devices_details;

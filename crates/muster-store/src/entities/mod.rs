@@ -33,6 +33,7 @@ pub(crate) mod loose_objects;
 pub(crate) mod pairing_details;
 pub(crate) mod port_tunnels;
 pub(crate) mod registries;
+pub(crate) mod remote_sessions;
 pub(crate) mod repositories;
 pub(crate) mod resource_tags;
 pub(crate) mod role_permissions;

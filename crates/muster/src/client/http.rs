@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Context;
 use muster_core::token::Secret;
 use muster_link::ServerPin;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use reqwest::redirect::Policy;
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -48,7 +48,7 @@ impl Http {
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(["api", "v2"]).extend(path);
         }
-        Ok(Call { http: self, method, url, body: None, header: None })
+        Ok(Call { http: self, method, url, body: None, header: None, websocket_key: None })
     }
 
     pub(super) fn get(&self, path: &[&str]) -> Result<Call<'_>, Failure> {
@@ -88,6 +88,8 @@ pub(super) struct Call<'a> {
     body: Option<(HeaderValue, Vec<u8>)>,
     /// Beside those of every call.
     header: Option<(&'static str, String)>,
+    /// Of the handshake that it is.
+    websocket_key: Option<String>,
 }
 
 impl Call<'_> {
@@ -111,6 +113,12 @@ impl Call<'_> {
         self
     }
 
+    /// As the handshake of a WebSocket, with that key.
+    pub(super) fn websocket(mut self, key: &str) -> Self {
+        self.websocket_key = Some(key.to_owned());
+        self
+    }
+
     /// With a JSON body.
     pub(super) fn json(mut self, body: &Value) -> Self {
         self.body = Some((HeaderValue::from_static("application/json"), body.to_string().into_bytes()));
@@ -125,8 +133,9 @@ impl Call<'_> {
 
     /// The same call again, with a parameter more.
     pub(super) fn page(&self, limit: u64, after: Option<&str>) -> Self {
-        let Self { http, method, url, body, header } = self;
-        let again = Self { http, method: method.clone(), url: url.clone(), body: body.clone(), header: header.clone() };
+        let Self { http, method, url, body, header, websocket_key: _ } = self;
+        let (method, url, body, header) = (method.clone(), url.clone(), body.clone(), header.clone());
+        let again = Self { http, method, url, body, header, websocket_key: None };
         again.query("limit", &limit.to_string()).maybe("after", after)
     }
 
@@ -140,12 +149,20 @@ impl Call<'_> {
         if let Some((name, value)) = self.header {
             request = request.header(name, value);
         }
+        if let Some(key) = self.websocket_key {
+            request = request.header(CONNECTION, "upgrade").header(UPGRADE, "websocket");
+            request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, key);
+        }
         if let Some((kind, body)) = self.body {
             request = request.header(CONTENT_TYPE, kind).body(body);
         }
         let sent = request.send().await.map_err(reqwest::Error::without_url);
         let response = sent.with_context(|| format!("cannot reach {address}"))?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            Ok(response)
+        } else {
+            Err(refusal(response).await)
+        }
     }
 
     /// Sends it, and reads the JSON of the answer; null where it has no body.

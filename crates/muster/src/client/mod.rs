@@ -9,6 +9,7 @@ mod audit;
 mod deploy;
 mod deployments;
 mod device_changes;
+mod device_stream;
 mod devices;
 mod failure;
 mod filter;
@@ -31,9 +32,11 @@ mod registries;
 mod roles;
 mod session;
 mod span;
+mod ssh;
 mod table;
 mod tags;
 mod tokens;
+mod tunnel;
 mod tunnels;
 mod users;
 mod watch;
@@ -57,6 +60,10 @@ pub(crate) enum ClientCommand {
     Whoami(Alone),
     /// Deploy a flow: show what would happen, ask, and follow it to its end
     Deploy(Box<deploy::DeployArgs>),
+    /// A port of a device, here
+    Tunnel(tunnel::TunnelArgs),
+    /// OpenSSH's client, to a device
+    Ssh(ssh::SshArgs),
     /// Devices of a fleet
     Devices(Noun<devices::DevicesCommand>),
     /// Groups of a fleet
@@ -126,7 +133,10 @@ pub(crate) fn run(command: ClientCommand, program: Command) -> ExitCode {
 fn begin(command: ClientCommand, program: Command) -> Result<(), Failure> {
     // One call after the other: the calling thread is enough.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(dispatch(command, program))
+    let done = runtime.block_on(dispatch(command, program));
+    // Whoever reads standard input waits for it in a thread, perhaps for ever.
+    runtime.shutdown_background();
+    done
 }
 
 async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failure> {
@@ -136,6 +146,8 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Logout(args) => login::log_out(&args).await,
         C::Whoami(args) => login::who_am_i(&Session::open(&args.common)?).await,
         C::Deploy(args) => deploy::run(&args).await,
+        C::Tunnel(args) => tunnel::run(&args).await,
+        C::Ssh(args) => ssh::run(&args),
         C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
         C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,

@@ -16,6 +16,7 @@ use super::table::{Cell, Who};
 use crate::app::TestApp;
 use crate::caller::{Answer, Caller, answer};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
+use crate::device_streams;
 use crate::house::{Keys, password_of};
 use crate::orders::{Deployment, FLOW, Order, create, flow};
 use crate::registry_fetches;
@@ -80,6 +81,9 @@ impl<'a> Scene<'a> {
         }
         if operation == Operation::OpenStream {
             return self.open_stream(who).await;
+        }
+        if operation == Operation::OpenDeviceStream {
+            return self.open_device_stream(who).await;
         }
         let answer = self.ask(operation, who).await;
         let problems = self.schemas.problems(operation, &answer);
@@ -402,7 +406,18 @@ impl<'a> Scene<'a> {
             }
             Operation::PingArtifactory => caller.get("/artifactory/api/system/ping").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
-            Operation::OpenControlLink | Operation::OpenStream => unreachable!("it is not answered but opened"),
+            Operation::ListRemoteSessions => caller.get("remote_sessions?open=true").await,
+            Operation::GetRemoteSession => {
+                let (_link, _stream, session) = device_streams::open(self.app, &self.device).await;
+                caller.get(&format!("remote_sessions/{session}")).await
+            }
+            Operation::EndRemoteSession => {
+                let (_link, _stream, session) = device_streams::open(self.app, &self.device).await;
+                caller.delete(&format!("remote_sessions/{session}")).await
+            }
+            Operation::OpenControlLink | Operation::OpenStream | Operation::OpenDeviceStream => {
+                unreachable!("it is not answered but opened")
+            }
             Operation::FetchFromRegistry => self.ask_registry(&caller, who, Right::FetchFromRegistry).await,
             Operation::CloneFromRegistry => self.ask_registry(&caller, who, Right::CloneFromRegistry).await,
             Operation::GetHealth => caller.get("/healthz").await,
@@ -625,6 +640,16 @@ impl<'a> Scene<'a> {
             Ok(_) => Cell::Done(101),
             Err(401) => Cell::NotWelcome,
             Err(status) => panic!("{status}"),
+        }
+    }
+
+    async fn open_device_stream(&self, who: Who) -> Cell {
+        let mut link = self.device.connect_with(&["port_tunnel"]).await;
+        let caller = self.caller(who);
+        let dialled = device_streams::dial(self.app, &caller, &self.device.uuid, "port=22");
+        match device_streams::taken(self.app, &mut link, dialled).await {
+            Ok(_) => Cell::Done(101),
+            Err(status) => Cell::Refused(status),
         }
     }
 }

@@ -18,6 +18,10 @@ fn the_published_table_is_current() {
     assert_published("access.md", &table::markdown());
 }
 
+/// What is not answered but opened, so that there is no example of an answer.
+pub(crate) const SOCKETS: [Operation; 3] =
+    [Operation::OpenControlLink, Operation::OpenStream, Operation::OpenDeviceStream];
+
 /// Whether every cell was tried is known when this compiles: the attempts have no
 /// case for "everything else".
 async fn every_cell_is_as_published(app: &TestApp) {

@@ -1,0 +1,68 @@
+//! The handshake of a WebSocket whose frames this program reads itself.
+
+use std::future::Future;
+use std::io;
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
+
+use super::ApiError;
+use crate::error::OpError;
+
+/// What RFC 6455 puts behind a client's key before it is hashed.
+const KEY_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A client's handshake, not answered yet.
+pub struct Handshake {
+    accept: String,
+    upgrade: OnUpgrade,
+}
+
+impl Handshake {
+    /// The answer, and what the connection becomes behind it.
+    pub fn accept(
+        self,
+    ) -> Result<(Response, impl Future<Output = io::Result<TokioIo<Upgraded>>> + Send + 'static), OpError> {
+        let response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_ACCEPT, self.accept)
+            .body(Body::empty());
+        let response = response.map_err(|error| OpError::Internal(error.to_string()))?;
+        let upgraded = async { self.upgrade.await.map(TokioIo::new).map_err(io::Error::other) };
+        Ok((response, upgraded))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Handshake {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let needed = || ApiError::UpgradeRequired("this needs the handshake of a WebSocket, version 13".to_owned());
+        let key = key(&parts.headers).ok_or_else(needed)?;
+        let accept = BASE64_STANDARD.encode(Sha1::digest(format!("{key}{KEY_SUFFIX}")));
+        let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(needed)?;
+        Ok(Self { accept, upgrade })
+    }
+}
+
+/// The key of a client's handshake, if that is what it is.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let has = |name: &HeaderName, word: &str| {
+        let words = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        words.flat_map(|line| line.split(',')).any(|it| it.trim().eq_ignore_ascii_case(word))
+    };
+    let is_handshake = has(&CONNECTION, "upgrade") && has(&UPGRADE, "websocket") && has(&SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::to_str);
+    key.and_then(Result::ok).filter(|_| is_handshake)
+}
