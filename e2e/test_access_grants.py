@@ -119,8 +119,10 @@ def test_a_killed_server_remembers_its_grants(on_call, echoing):
     grant = on_call.granted()
     on_call.world.server.kill9()
     on_call.world.server.restart()
-    on_call.agent.wait_connected(on_call.world.v1)
     assert on_call.client.json("access", "show", grant)["status"] == "approved"
+    # Whether it is linked again, and not only was when the server was killed.
+    again = ("tunnels", "create", on_call.agent.uuid, echoing.port)
+    eventually(lambda: on_call.client.run(*again).returncode == 0, what="the device's return")
     connection = through(on_call.tunnel(echoing))
     assert on_call.client.json("access", "revoke", grant)["status"] == "revoked"
     assert is_cut(connection)

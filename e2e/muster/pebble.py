@@ -10,6 +10,20 @@ from .process import Process, clean_environment, run
 from .waiting import eventually
 
 
+# What Pebble's own address is believed by: no authority, which rustls would not take for a server.
+OWN = """
+[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+CN = Pebble
+[extensions]
+basicConstraints = critical, CA:FALSE
+subjectAltName = IP:127.0.0.1
+"""
+
+
 def free_port():
     """A port that nobody has at the moment: Pebble wants to be told all of its ports."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -24,9 +38,10 @@ class Pebble:
         self.folder = folder
         self.port, self.management, self.dns = free_port(), free_port(), free_port()
         self.certificate, key = folder / "own.pem", folder / "own.key"
+        (folder / "own.conf").write_text(OWN)
         done = run(
             "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-            "-subj", "/CN=Pebble", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", self.certificate,
+            "-config", folder / "own.conf", "-keyout", key, "-out", self.certificate,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         settings = {

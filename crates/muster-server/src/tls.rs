@@ -139,7 +139,9 @@ impl Certificates {
         params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
         let key = KeyPair::generate()?;
         let made = params.self_signed(&key)?;
-        let answer = CertifiedKey::from_der(vec![made.der().clone()], private(&key)?, &self.crypto)?;
+        // Not checked: the extension is one that rustls does not know, and must not accept.
+        let key = self.crypto.key_provider.load_private_key(private(&key)?)?;
+        let answer = CertifiedKey::new(vec![made.der().clone()], key);
         self.challenges.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(answer));
         Ok(())
     }
@@ -268,6 +270,33 @@ mod tests {
         assert_eq!(first.pin(), second.pin());
         let mode = fs::metadata(folder.path().join("key.pem")).unwrap().permissions();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_look_whose_a_name_is_has_an_answer_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = AcmeSettings {
+            folder: folder.path().join("acme"),
+            names: vec!["muster.example.com".to_owned()],
+            email: None,
+            directory: crate::acme::LETS_ENCRYPT.to_owned(),
+            root_ca: None,
+            http_listen: None,
+        };
+        let certificates = Certificates::open(TlsSource::Acme(settings.clone())).unwrap();
+        certificates.answer_challenge("muster.example.com", &[7; 32]).unwrap();
+        assert!(certificates.answer_challenge("muster.example.com", &[7; 31]).is_err());
+        assert_eq!(certificates.challenges.read().unwrap().len(), 1);
+        certificates.clear_challenges();
+        assert!(certificates.challenges.read().unwrap().is_empty());
+        assert!(certificates.config().unwrap().alpn_protocols.contains(&ACME_TLS.to_vec()));
+        // A certificate of another key is not taken, and a damaged one is not shown.
+        let other = vouch(&KeyPair::generate().unwrap(), &settings.names).unwrap();
+        assert!(certificates.check(&other.pem()).is_err());
+        let pin = certificates.pin();
+        fs::write(settings.certificate_file(), "damaged").unwrap();
+        certificates.reload().unwrap();
+        assert_eq!(certificates.pin(), pin);
     }
 
     #[test]
