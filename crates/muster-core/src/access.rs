@@ -61,6 +61,28 @@ pub const BUILT_IN_ROLES: [(&str, &[Permission]); 2] = [
     ),
 ];
 
+/// What a role gives: some of it at any time, some only under an access grant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleRights {
+    /// At any time, in the order of [`Permission::ALL`].
+    pub permissions: Vec<Permission>,
+    /// Under an access grant only, in the same order. Nothing stands in both.
+    pub needs_grant: Vec<Permission>,
+}
+
+impl From<&[Permission]> for RoleRights {
+    fn from(permissions: &[Permission]) -> Self {
+        Self { permissions: permissions.to_vec(), needs_grant: Vec::new() }
+    }
+}
+
+impl RoleRights {
+    /// A permission that is both given and held back.
+    pub fn contradiction(&self) -> Option<Permission> {
+        self.needs_grant.iter().copied().find(|permission| self.permissions.contains(permission))
+    }
+}
+
 /// Whether every account has a role of that name, which nobody can change.
 pub fn is_built_in(role: &str) -> bool {
     BUILT_IN_ROLES.iter().any(|(name, _)| *name == role)
@@ -114,6 +136,12 @@ pub enum Requirement {
     /// A role with this permission in the fleet of an artifact repository, or in any fleet
     /// for one that all fleets share; or, to store, a signed address for just this.
     Artifacts(Permission),
+    /// A role in the fleet that holds back what is asked for.
+    HeldBack,
+    /// All that an access grant lets go, without needing one; and not to be who asked for it.
+    GrantAnswerer,
+    /// The user who asked for an access grant, or one who may answer it.
+    GrantParty,
 }
 
 /// Declares every operation of the server in one table: the router, the access
@@ -172,7 +200,8 @@ use Permission::{
     Deploy, EditRemoteCommands, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess, RunRemoteCommands,
 };
 use Requirement::{
-    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, OwnerOrAdmin, SeeArtifacts, User, View,
+    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, GrantAnswerer, GrantParty, HeldBack,
+    OwnerOrAdmin, SeeArtifacts, User, View,
 };
 
 operations! {
@@ -265,6 +294,18 @@ operations! {
     GetCommandOutput, "GET" "/api/v2/{project_key}/command_runs/{run_id}/devices/{device_uuid}/output", AccessToken, Fleet(RunRemoteCommands);
     /// Abort a run of a command on every device that has not ended.
     AbortCommandRun, "POST" "/api/v2/{project_key}/command_runs/{run_id}/abort", AccessToken, Fleet(RunRemoteCommands);
+    /// Ask for an access grant: for what one's role holds back.
+    RequestAccess, "POST" "/api/v2/{project_key}/access_grants", AccessToken, HeldBack;
+    /// The access grants that the caller asked for or may answer, page by page.
+    ListAccessGrants, "GET" "/api/v2/{project_key}/access_grants", AccessToken, View;
+    /// One access grant.
+    GetAccessGrant, "GET" "/api/v2/{project_key}/access_grants/{access_grant_id}", AccessToken, GrantParty;
+    /// Approve an access grant that another user asked for.
+    ApproveAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/approve", AccessToken, GrantAnswerer;
+    /// Refuse an access grant that another user asked for.
+    DenyAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/deny", AccessToken, GrantAnswerer;
+    /// Take an access grant back, or what one has asked for.
+    RevokeAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/revoke", AccessToken, GrantParty;
     /// Bytes to and from a port of a device, over the caller's own connection.
     OpenDeviceStream, "GET" "/api/v2/{project_key}/devices/{device_uuid}/stream", AccessToken, Fleet(RemoteAccess);
     /// A fleet's remote sessions, page by page.
@@ -517,6 +558,31 @@ operations! {
     GetDocs, "GET" "/api/docs", None, Bearer;
     /// The reference page and its files.
     GetDocsFile, "GET" "/api/docs/{file}", None, Bearer;
+}
+
+impl Operation {
+    /// Whether it acts on one device and nothing else, and asks of that one whether it may:
+    /// such an operation can be done under an access grant for some devices. Every other
+    /// needs a grant for the whole fleet.
+    pub const fn checks_its_device(self) -> bool {
+        matches!(
+            self,
+            Self::PatchDevice
+                | Self::DeleteDevice
+                | Self::SendMonitor
+                | Self::RequestDeviceLogs
+                | Self::GetDeviceFile
+                | Self::DeleteDeviceFile
+                | Self::CreatePortTunnel
+                | Self::ListPortTunnels
+                | Self::GetPortTunnel
+                | Self::DeletePortTunnel
+                | Self::OpenDeviceStream
+                | Self::ListRemoteSessions
+                | Self::GetRemoteSession
+                | Self::EndRemoteSession
+        )
+    }
 }
 
 #[cfg(test)]

@@ -13,13 +13,14 @@
 //! * [`target`], [`deadlines`]: how one device goes through one deployment, and for how long;
 //! * [`command`]: how one device goes through one run of a remote command;
 //! * [`rollout`]: how a deployment goes over its devices;
-//! * [`access`], [`scope`]: who may do what, and what a token may at most;
+//! * [`access`], [`scope`]: who may do what, and what a token may at most; [`access_grant`]: for a while;
 //! * [`access_key`]: what programs sign requests of the Tag Service with;
 //! * [`registry`], [`artifact`]: where updates come from; [`release`]: those of the agent;
 //! * [`resource`], [`tag_rules`]: what else than a device bears tags, and which the Tag Service makes;
 //! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
 
 pub mod access;
+pub mod access_grant;
 pub mod access_key;
 pub mod artifact;
 pub mod clock;

@@ -279,3 +279,15 @@ pub const SAVED_COMMANDS_MAX: u64 = 1_000;
 pub const AUDITED_SCRIPT_CHARS_MAX: usize = 1_024;
 /// How long runs of remote commands are kept, unless the configuration says otherwise.
 pub const COMMAND_RUNS_KEPT_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// How long an access grant holds at most, unless the fleet says otherwise.
+pub const ACCESS_GRANT_LIFE_DEFAULT: Duration = Duration::from_secs(8 * 60 * 60);
+/// The longest that a fleet may allow.
+pub const ACCESS_GRANT_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The shortest that can be asked for, or that a fleet may allow at most.
+pub const ACCESS_GRANT_LIFE_MIN: Duration = Duration::from_secs(5);
+/// How long a request for an access grant waits for an answer.
+pub const ACCESS_GRANT_ANSWER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most devices that one access grant names.
+pub const ACCESS_GRANT_DEVICES_MAX: usize = 100;
+/// Most requests of one user in one fleet that wait for an answer.
+pub const ACCESS_GRANTS_PENDING_MAX: u64 = 20;

@@ -26,6 +26,16 @@ pub enum OpError {
     /// The caller holds that permission in no fleet, and one would do.
     #[error("this needs the permission {} in a fleet of the account", .0.as_str())]
     ForbiddenAnywhere(Permission),
+    /// The caller's role holds that permission back until there is an access grant.
+    #[error("{}", grant_needed(*permission, project_key, *is_elsewhere))]
+    GrantNeeded {
+        /// The permission.
+        permission: Permission,
+        /// The fleet in which to ask for it.
+        project_key: String,
+        /// They have a grant, for other devices.
+        is_elsewhere: bool,
+    },
     /// Only an administrator of the account may do this.
     #[error("only an administrator of the account may do this")]
     NotAdmin,
@@ -99,6 +109,18 @@ pub enum OpError {
     /// A fault of the server.
     #[error("internal error")]
     Internal(String),
+}
+
+fn grant_needed(permission: Permission, project_key: &str, is_elsewhere: bool) -> String {
+    let permission = permission.as_str();
+    let why = match is_elsewhere {
+        true => "your access grant is for some devices only, and not for all that this would act on",
+        false => "your role has it only under an access grant",
+    };
+    format!(
+        "this needs the permission {permission} in the fleet, and {why}; ask for one with \
+         POST /api/v2/{project_key}/access_grants or `muster access request`"
+    )
 }
 
 /// The seconds after which a wait is over: rounded up, so that whoever waits them has waited enough.

@@ -11,6 +11,7 @@
 //! then a face, then the operation that it calls.
 
 pub mod access;
+pub mod acme;
 pub mod app;
 pub mod artifactory;
 pub mod artifacts;

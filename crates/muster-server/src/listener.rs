@@ -24,6 +24,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::tls::ACME_TLS;
+
 /// How long the head of a request may take to arrive; also how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the two sides may take to agree on their keys.
@@ -68,6 +70,8 @@ impl Connection {
     async fn serve_tls(self, tls: TlsAcceptor, stream: TcpStream, watcher: Watcher, stop: CancellationToken) {
         let shaken = stop.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, tls.accept(ReadAhead::new(stream)))).await;
         match shaken {
+            // Whoever looks whose a name is has seen it, and says nothing more.
+            Some(Ok(Ok(stream))) if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) => {}
             Some(Ok(Ok(stream))) => self.serve(stream, watcher).await,
             Some(Ok(Err(error))) => tracing::debug!(%error, peer = %self.peer, "no TLS"),
             Some(Err(_)) => tracing::debug!(peer = %self.peer, "TLS took too long"),

@@ -17,10 +17,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::access_grants;
 use crate::access::passwords::Passwords;
 use crate::access::rate::CallLimit;
 use crate::access::refusals::AUDITED_REFUSALS_PER_MINUTE;
 use crate::access::vault::Vault;
+use crate::acme;
 use crate::app::{App, Parts};
 use crate::artifacts::collection;
 use crate::artifacts::objects::Objects;
@@ -39,7 +41,7 @@ use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
 use crate::telemetry::device_files;
 use crate::telemetry::file_store::FileStore;
-use crate::tls::Certificates;
+use crate::tls::{Certificates, TlsSource};
 
 /// How long requests may take to end once the server is told to.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,7 +117,12 @@ impl Server {
         tasks.spawn(stop.clone().run_until_cancelled_owned(collection::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(keeper::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(access_grants::run(app.clone())));
         let pin = certificates.as_ref().map(|shown| shown.pin());
+        if let (Some(certificates), Some(TlsSource::Acme(settings))) = (&certificates, &app.config.tls) {
+            let keeper = acme::Keeper::open(app.clone(), settings.clone(), Arc::clone(certificates)).await?;
+            tasks.spawn(keeper.run(stop.clone()));
+        }
         if let Some(certificates) = certificates {
             tasks.spawn(stop.clone().run_until_cancelled_owned(certificates.keep_fresh()));
         }

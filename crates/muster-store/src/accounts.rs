@@ -1,13 +1,13 @@
-//! Accounts, the users in them, and what each user may do where.
+//! Accounts, the users in them, and the roles that users have.
 
-use muster_core::access::{BUILT_IN_ROLES, Permission};
+use muster_core::access::{BUILT_IN_ROLES, RoleRights};
 use muster_core::ids::RowId;
 use muster_core::names::{AccountName, UserName};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 
 use crate::db::{Db, Result, Tx};
-use crate::entities::{accounts, role_permissions, roles, user_roles, users};
+use crate::entities::{accounts, roles, user_roles, users};
 
 /// A user who may act.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,46 +63,6 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(query.one(&self.conn).await?.map(User::from))
     }
 
-    /// What a user may do in a fleet; `None` when they have no role there and so cannot see it.
-    pub async fn permissions_in(&self, user_id: RowId, fleet_id: RowId) -> Result<Option<Vec<Permission>>> {
-        let rows: Vec<(RowId, Option<String>)> = user_roles::Entity::find()
-            .select_only()
-            .column(user_roles::Column::RoleId)
-            .column(role_permissions::Column::Permission)
-            .join(JoinType::LeftJoin, role_to_permissions())
-            .filter(user_roles::Column::UserId.eq(user_id))
-            .filter(user_roles::Column::FleetId.eq(fleet_id))
-            .into_tuple()
-            .all(&self.conn)
-            .await?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let names = rows.into_iter().filter_map(|(_, name)| name);
-        Ok(Some(names.filter_map(|name| Permission::from_name(&name)).collect()))
-    }
-
-    /// Whether a user has a role with that permission in any fleet.
-    pub async fn holds_anywhere(&self, user_id: RowId, permission: Permission) -> Result<bool> {
-        let query = user_roles::Entity::find()
-            .join(JoinType::InnerJoin, role_to_permissions())
-            .filter(user_roles::Column::UserId.eq(user_id))
-            .filter(role_permissions::Column::Permission.eq(permission.as_str()));
-        Ok(query.count(&self.conn).await? > 0)
-    }
-
-    /// The fleets in which a user has a role with that permission.
-    pub async fn fleets_with(&self, user_id: RowId, permission: Permission) -> Result<Vec<RowId>> {
-        let query = user_roles::Entity::find()
-            .select_only()
-            .column(user_roles::Column::FleetId)
-            .distinct()
-            .join(JoinType::InnerJoin, role_to_permissions())
-            .filter(user_roles::Column::UserId.eq(user_id))
-            .filter(role_permissions::Column::Permission.eq(permission.as_str()));
-        Ok(query.into_tuple().all(&self.conn).await?)
-    }
-
     /// The role of an account with that name.
     pub async fn find_role(&self, account_id: RowId, name: &str) -> Result<Option<RowId>> {
         let query = roles::Entity::find()
@@ -114,13 +74,6 @@ impl<C: ConnectionTrait> Db<C> {
     }
 }
 
-fn role_to_permissions() -> sea_orm::RelationDef {
-    user_roles::Entity::belongs_to(role_permissions::Entity)
-        .from(user_roles::Column::RoleId)
-        .to(role_permissions::Column::RoleId)
-        .into()
-}
-
 impl Tx {
     /// Makes an account with the built-in roles. The name must be free.
     pub async fn insert_account(&self, name: &AccountName) -> Result<RowId> {
@@ -128,21 +81,17 @@ impl Tx {
         let row = accounts::Model { id, name: name.as_str().to_owned(), created_at: self.now().as_millis() };
         accounts::Entity::insert(accounts::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
         for (role, permissions) in BUILT_IN_ROLES {
-            self.insert_role(id, role, permissions).await?;
+            self.insert_role(id, role, &permissions.into()).await?;
         }
         Ok(id)
     }
 
     /// Makes a role. The name must be free in the account.
-    pub async fn insert_role(&self, account_id: RowId, name: &str, permissions: &[Permission]) -> Result<RowId> {
+    pub async fn insert_role(&self, account_id: RowId, name: &str, rights: &RoleRights) -> Result<RowId> {
         let id = self.next_id();
         let row = roles::Model { id, account_id, name: name.to_owned(), created_at: self.now().as_millis() };
         roles::Entity::insert(roles::ActiveModel::from(row)).exec_without_returning(&self.conn).await?;
-        for permission in permissions {
-            let row = role_permissions::Model { role_id: id, permission: permission.as_str().to_owned() };
-            let row = role_permissions::ActiveModel::from(row);
-            role_permissions::Entity::insert(row).exec_without_returning(&self.conn).await?;
-        }
+        self.insert_role_rights(id, rights).await?;
         Ok(id)
     }
 

@@ -259,6 +259,16 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(query.into_tuple().one(&self.conn).await?)
     }
 
+    /// The rows of those devices of a fleet that there are, each with its uuid.
+    pub async fn device_ids(&self, fleet_id: RowId, uuids: &[DeviceUuid]) -> Result<Vec<(RowId, String)>> {
+        let query = devices::Entity::find()
+            .select_only()
+            .columns([devices::Column::Id, devices::Column::Uuid])
+            .filter(devices::Column::FleetId.eq(fleet_id))
+            .filter(devices::Column::Uuid.is_in(uuids.iter().map(DeviceUuid::as_str)));
+        Ok(query.into_tuple().all(&self.conn).await?)
+    }
+
     /// A device of that fleet.
     pub async fn find_device(&self, fleet_id: RowId, uuid: &DeviceUuid) -> Result<Option<Device>> {
         let which = column(devices::Column::Uuid).eq(uuid.as_str());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_core::clock::Timestamp;
 use muster_core::deadlines::WireDeadlines;
 use muster_core::ids::RowId;
-use muster_core::limits::HEARTBEAT_DEFAULT;
+use muster_core::limits::{ACCESS_GRANT_LIFE_DEFAULT, HEARTBEAT_DEFAULT};
 use muster_core::names::{FleetName, GroupName, ProjectKey};
 use muster_core::window::{self, UpdateWindow, WireUpdateWindow};
 use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait, Func, Query, SelectStatement};
@@ -39,6 +39,8 @@ pub struct Fleet {
     pub update_windows: Vec<WireUpdateWindow>,
     /// Whether port tunnels may end at other hosts of a device's network.
     pub tunnels_to_network: bool,
+    /// How long an access grant in it holds at most.
+    pub access_grant_max: Duration,
 }
 
 /// The windows of a row. One that cannot be read limits nothing.
@@ -48,6 +50,14 @@ pub(crate) fn windows_of(stored: &str) -> Vec<UpdateWindow> {
 
 fn wire_windows(stored: &str) -> Vec<WireUpdateWindow> {
     serde_json::from_str(stored).unwrap_or_default()
+}
+
+fn millis(stored: i64) -> Duration {
+    Duration::from_millis(stored.try_into().unwrap_or(0))
+}
+
+fn in_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What three columns say of the fleet's deadlines: 0 for nothing.
@@ -63,10 +73,11 @@ impl From<fleets::Model> for Fleet {
             account_id: row.account_id,
             project_key: row.project_key,
             name: row.name,
-            heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
+            heartbeat: millis(row.heartbeat_ms),
             deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
             update_windows: wire_windows(&row.update_windows),
             tunnels_to_network: row.tunnels_to_network,
+            access_grant_max: millis(row.access_grant_max_ms),
         }
     }
 }
@@ -97,6 +108,8 @@ pub struct FleetChange {
     pub update_windows: Option<Vec<WireUpdateWindow>>,
     /// Whether port tunnels may end at other hosts of a device's network.
     pub tunnels_to_network: Option<bool>,
+    /// How long an access grant in it holds at most, from now on.
+    pub access_grant_max: Option<Duration>,
 }
 
 #[derive(FromQueryResult)]
@@ -111,6 +124,7 @@ struct ViewRow {
     abort_deadline_ms: i64,
     update_windows: String,
     tunnels_to_network: bool,
+    access_grant_max_ms: i64,
     created_at: i64,
     device_count: i64,
     group_count: i64,
@@ -124,10 +138,11 @@ impl From<ViewRow> for FleetView {
                 account_id: row.account_id,
                 project_key: row.project_key,
                 name: row.name,
-                heartbeat: Duration::from_millis(row.heartbeat_ms.try_into().unwrap_or(0)),
+                heartbeat: millis(row.heartbeat_ms),
                 deadlines: fleet_deadlines([row.pending_deadline_ms, row.run_deadline_ms, row.abort_deadline_ms]),
                 update_windows: wire_windows(&row.update_windows),
                 tunnels_to_network: row.tunnels_to_network,
+                access_grant_max: millis(row.access_grant_max_ms),
             },
             created_at: Timestamp::from_millis(row.created_at),
             device_count: row.device_count.try_into().unwrap_or(0),
@@ -144,7 +159,7 @@ fn select_views() -> SelectStatement {
     Query::select()
         .columns([F::Id, F::AccountId, F::ProjectKey, F::Name, F::HeartbeatMs, F::CreatedAt].map(of))
         .columns([F::PendingDeadlineMs, F::RunDeadlineMs, F::AbortDeadlineMs, F::UpdateWindows].map(of))
-        .column(of(F::TunnelsToNetwork))
+        .columns([F::TunnelsToNetwork, F::AccessGrantMaxMs].map(of))
         .expr_as(devices, "device_count")
         .expr_as(groups, "group_count")
         .from(fleets::Entity)
@@ -259,13 +274,14 @@ impl Tx {
             account_id,
             project_key: key.as_str().to_owned(),
             name: name.as_str().to_owned(),
-            heartbeat_ms: i64::try_from(HEARTBEAT_DEFAULT.as_millis()).unwrap_or(i64::MAX),
+            heartbeat_ms: in_millis(HEARTBEAT_DEFAULT),
             created_at: self.now().as_millis(),
             pending_deadline_ms: 0,
             run_deadline_ms: 0,
             abort_deadline_ms: 0,
             update_windows: "[]".to_owned(),
             tunnels_to_network: false,
+            access_grant_max_ms: in_millis(ACCESS_GRANT_LIFE_DEFAULT),
         };
         fleets::Entity::insert(fleets::ActiveModel::from(row.clone())).exec_without_returning(&self.conn).await?;
         for group in NEW_FLEET_GROUPS {
@@ -276,16 +292,16 @@ impl Tx {
 
     /// Changes a fleet. A new name must be free in the account.
     pub async fn change_fleet(&self, fleet_id: RowId, change: &FleetChange) -> Result<()> {
-        let heartbeat_ms = |heartbeat: Duration| i64::try_from(heartbeat.as_millis()).unwrap_or(i64::MAX);
         let deadline_ms = |minutes: Option<u64>| i64::try_from(minutes.unwrap_or(0) * 60_000).unwrap_or(i64::MAX);
         let row = fleets::ActiveModel {
             name: change.name.as_ref().map_or(NotSet, |name| Set(name.as_str().to_owned())),
-            heartbeat_ms: change.heartbeat.map_or(NotSet, |heartbeat| Set(heartbeat_ms(heartbeat))),
+            heartbeat_ms: change.heartbeat.map_or(NotSet, |heartbeat| Set(in_millis(heartbeat))),
             pending_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.pending_minutes))),
             run_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.run_minutes))),
             abort_deadline_ms: change.deadlines.map_or(NotSet, |wish| Set(deadline_ms(wish.abort_minutes))),
             update_windows: change.update_windows.as_ref().map_or(NotSet, |windows| Set(json(windows))),
             tunnels_to_network: change.tunnels_to_network.map_or(NotSet, Set),
+            access_grant_max_ms: change.access_grant_max.map_or(NotSet, |max| Set(in_millis(max))),
             ..Default::default()
         };
         if row.is_changed() {

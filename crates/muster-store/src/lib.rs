@@ -9,6 +9,7 @@
 //! nouns. Row types stay inside; every query is one that both engines run, and
 //! one conformance suite is run on both.
 
+pub mod access_grants;
 pub mod access_keys;
 pub mod accounts;
 pub mod apps;

@@ -1,6 +1,7 @@
 //! Port tunnels: made, answered by their device, ended by a person or by the clock; and
 //! whether an open one still has the right to be.
 
+use muster_core::access_grant::Reach;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::tunnel::{AllowedIp, Standing, TargetHost, TunnelStatus};
@@ -260,10 +261,15 @@ fn select_tunnels() -> SelectStatement {
 }
 
 impl<C: ConnectionTrait> Db<C> {
-    /// The newest `limit` tunnels of a fleet, oldest first.
-    pub async fn port_tunnels(&self, fleet_id: RowId, limit: u64) -> Result<Vec<PortTunnel>> {
+    /// The newest `limit` tunnels of what is reached of a fleet, oldest first.
+    pub async fn port_tunnels(&self, fleet_id: RowId, reach: &Reach, limit: u64) -> Result<Vec<PortTunnel>> {
+        let is_reached = match reach {
+            Reach::Fleet => None,
+            Reach::Devices(ids) => Some(of(port_tunnels::Column::DeviceId).is_in(ids.iter().copied())),
+        };
         let query = select_tunnels()
             .and_where(of(port_tunnels::Column::FleetId).eq(fleet_id))
+            .and_where_option(is_reached)
             .order_by((port_tunnels::Entity, port_tunnels::Column::Id), Order::Desc)
             .limit(limit)
             .take();
@@ -291,7 +297,7 @@ impl<C: ConnectionTrait> Db<C> {
     /// The same, each with what holds of its right to be. One statement.
     pub async fn standing_port_tunnels(&self, home: &str) -> Result<Vec<StandingTunnel>> {
         use port_tunnels::Column as T;
-        let query = with_standing(select_open(), port_tunnels::Entity, T::TokenId, T::FleetId)
+        let query = with_standing(select_open(), port_tunnels::Entity, T::TokenId, T::FleetId, self.now())
             .column((port_tunnels::Entity, T::Host))
             .and_where(of(T::Home).eq(home))
             .take();

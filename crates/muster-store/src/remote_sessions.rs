@@ -1,6 +1,8 @@
 //! Sessions of people on devices: begun, ended, and whether an open one still has the right
 //! to be.
 
+use std::collections::BTreeSet;
+
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::remote_session::{EndReason, SessionKind};
@@ -97,6 +99,8 @@ pub struct SessionBytes {
 pub struct SessionFilter {
     /// Of that device alone.
     pub device_id: Option<RowId>,
+    /// Of these devices alone.
+    pub device_ids: Option<BTreeSet<RowId>>,
     /// Of that kind alone.
     pub kind: Option<SessionKind>,
     /// Open ones alone, or those that are over.
@@ -235,6 +239,9 @@ impl<C: ConnectionTrait> Db<C> {
         if let Some(device_id) = filter.device_id {
             query.and_where(of(S::DeviceId).eq(device_id));
         }
+        if let Some(device_ids) = &filter.device_ids {
+            query.and_where(of(S::DeviceId).is_in(device_ids.iter().copied()));
+        }
         if let Some(kind) = filter.kind {
             query.and_where(of(S::Kind).eq(kind.code()));
         }
@@ -263,7 +270,7 @@ impl<C: ConnectionTrait> Db<C> {
             .and_where(is_open())
             .and_where(of(S::Home).eq(home))
             .take();
-        let query = with_standing(open, remote_sessions::Entity, S::TokenId, S::FleetId);
+        let query = with_standing(open, remote_sessions::Entity, S::TokenId, S::FleetId, self.now());
         let rows = self.conn.query_all(&query).await?;
         let read = |row| {
             let fleet_id: i64 = sea_orm::QueryResult::try_get(row, "", "fleet_id")?;

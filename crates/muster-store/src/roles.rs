@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_core::access::Permission;
+use muster_core::access::{Permission, RoleRights};
 use muster_core::ids::RowId;
 use muster_core::names::RoleName;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -13,15 +13,15 @@ use sea_orm::{
 use crate::db::{Db, Result, Tx};
 use crate::entities::{role_permissions, roles, user_roles};
 
-/// A role with what it permits.
+/// A role with what it gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
     /// The row.
     pub id: RowId,
     /// Its name.
     pub name: String,
-    /// In the order of [`Permission::ALL`].
-    pub permissions: Vec<Permission>,
+    /// What it gives.
+    pub rights: RoleRights,
     /// How many users have it in some fleet.
     pub user_count: u64,
 }
@@ -44,7 +44,7 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(roles::Entity::find().filter(roles::Column::AccountId.eq(account_id)).count(&self.conn).await?)
     }
 
-    /// The role of an account with that name, and what it permits.
+    /// The role of an account with that name, and what it gives.
     pub async fn find_whole_role(&self, account_id: RowId, name: &RoleName) -> Result<Option<Role>> {
         let which =
             Condition::all().add(roles::Column::AccountId.eq(account_id)).add(roles::Column::Name.eq(name.as_str()));
@@ -63,11 +63,15 @@ impl<C: ConnectionTrait> Db<C> {
         Ok(rows
             .into_iter()
             .map(|row| {
-                let own = permissions.iter().filter(|permission| permission.role_id == row.id);
-                let mut held: Vec<_> = own.filter_map(|own| Permission::from_name(&own.permission)).collect();
-                held.sort();
+                let own = |needs_grant: bool| {
+                    let own = permissions.iter().filter(|own| own.role_id == row.id && own.needs_grant == needs_grant);
+                    let mut held: Vec<_> = own.filter_map(|own| Permission::from_name(&own.permission)).collect();
+                    held.sort();
+                    held
+                };
+                let rights = RoleRights { permissions: own(false), needs_grant: own(true) };
                 let user_count = counts.get(&row.id).copied().unwrap_or(0);
-                Role { id: row.id, name: row.name, permissions: held, user_count }
+                Role { id: row.id, name: row.name, rights, user_count }
             })
             .collect())
     }
@@ -87,9 +91,9 @@ impl<C: ConnectionTrait> Db<C> {
 }
 
 impl Tx {
-    /// Lets a role permit these things, in place of all that it does.
-    pub async fn replace_role_permissions(&self, role_id: RowId, permissions: &[Permission]) -> Result<()> {
-        // Two replacements at once would leave the permissions of both.
+    /// Lets a role give these rights, in place of all that it does.
+    pub async fn replace_role_rights(&self, role_id: RowId, rights: &RoleRights) -> Result<()> {
+        // Two replacements at once would leave the rights of both.
         roles::Entity::update_many()
             .col_expr(roles::Column::CreatedAt, Expr::col(roles::Column::CreatedAt))
             .filter(roles::Column::Id.eq(role_id))
@@ -97,9 +101,17 @@ impl Tx {
             .await?;
         let own = role_permissions::Column::RoleId.eq(role_id);
         role_permissions::Entity::delete_many().filter(own).exec(&self.conn).await?;
-        let row =
-            |permission: &Permission| role_permissions::Model { role_id, permission: permission.as_str().to_owned() };
-        let rows: Vec<_> = permissions.iter().map(row).map(role_permissions::ActiveModel::from).collect();
+        self.insert_role_rights(role_id, rights).await
+    }
+
+    /// Gives these rights to a role that has none.
+    pub(crate) async fn insert_role_rights(&self, role_id: RowId, rights: &RoleRights) -> Result<()> {
+        let row = |permission: &Permission, needs_grant: bool| {
+            let permission = permission.as_str().to_owned();
+            role_permissions::ActiveModel::from(role_permissions::Model { role_id, permission, needs_grant })
+        };
+        let free = rights.permissions.iter().map(|permission| row(permission, false));
+        let rows: Vec<_> = free.chain(rights.needs_grant.iter().map(|permission| row(permission, true))).collect();
         if !rows.is_empty() {
             role_permissions::Entity::insert_many(rows).exec_without_returning(&self.conn).await?;
         }

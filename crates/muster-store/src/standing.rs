@@ -6,9 +6,10 @@ use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::tunnel::Standing;
 use sea_orm::FromQueryResult;
-use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, SelectStatement};
 
-use crate::entities::{devices, fleets, role_permissions, tokens, user_roles, users};
+use crate::access_grants::permitting_roles;
+use crate::entities::{devices, fleets, tokens, user_roles, users};
 use crate::page::subquery;
 
 /// The columns that [`with_standing`] adds, and `host`.
@@ -37,8 +38,14 @@ impl StandingRow {
 }
 
 /// Adds to a query of `table`, joined with its devices, the columns of a [`StandingRow`] but
-/// `host`.
-pub(crate) fn with_standing<T, C>(mut query: SelectStatement, table: T, token_id: C, fleet_id: C) -> SelectStatement
+/// `host`, as they are at `now`.
+pub(crate) fn with_standing<T, C>(
+    mut query: SelectStatement,
+    table: T,
+    token_id: C,
+    fleet_id: C,
+    now: Timestamp,
+) -> SelectStatement
 where
     T: Copy,
     C: Copy,
@@ -54,27 +61,20 @@ where
         .column((tokens::Entity, tokens::Column::RevokedAt))
         .expr_as(Expr::col((tokens::Entity, tokens::Column::ExpiresAt)), "token_expires_at")
         .column((users::Entity, users::Column::IsAdmin))
-        .expr_as(permitting_roles((table, fleet_id)), "permitted")
+        .expr_as(permitting((table, fleet_id), now), "permitted")
         .expr_as(Expr::col((devices::Entity, devices::Column::FleetId)), "device_fleet_id")
         .column((fleets::Entity, fleets::Column::TunnelsToNetwork))
         .take()
 }
 
-/// Roles by which the user of the token that is being selected may reach into devices of
-/// the fleet.
-fn permitting_roles(fleet_id: impl IntoColumnRef) -> Expr {
-    use role_permissions::Column as P;
+/// Roles by which the user of the token that is being selected may reach into its device.
+fn permitting(fleet_id: impl IntoColumnRef, now: Timestamp) -> Expr {
     use user_roles::Column as U;
-    let roles = Query::select()
+    let device = Expr::col((devices::Entity, devices::Column::Id));
+    let roles = permitting_roles(Permission::RemoteAccess, Some(device), now)
         .expr(Expr::cust("COUNT(*)"))
-        .from(user_roles::Entity)
-        .inner_join(
-            role_permissions::Entity,
-            Expr::col((role_permissions::Entity, P::RoleId)).equals((user_roles::Entity, U::RoleId)),
-        )
         .and_where(Expr::col((user_roles::Entity, U::UserId)).equals((tokens::Entity, tokens::Column::UserId)))
         .and_where(Expr::col((user_roles::Entity, U::FleetId)).equals(fleet_id))
-        .and_where(Expr::col((role_permissions::Entity, P::Permission)).eq(Permission::RemoteAccess.as_str()))
         .take();
     subquery(roles)
 }

@@ -40,8 +40,10 @@ pub struct HeldFleet {
     pub project_key: String,
     /// Its name.
     pub name: String,
-    /// What the user's roles in it permit together.
+    /// What the user's roles in it give together, at any time.
     pub permissions: Vec<Permission>,
+    /// What they hold back until there is an access grant.
+    pub needs_grant: Vec<Permission>,
 }
 
 impl<C: ConnectionTrait> Db<C> {
@@ -118,12 +120,13 @@ impl<C: ConnectionTrait> Db<C> {
             .from(user_roles::Column::RoleId)
             .to(role_permissions::Column::RoleId)
             .into();
-        let rows: Vec<(RowId, String, String, Option<String>)> = user_roles::Entity::find()
+        let rows: Vec<(RowId, String, String, Option<String>, Option<bool>)> = user_roles::Entity::find()
             .select_only()
             .column(user_roles::Column::FleetId)
             .column(fleets::Column::ProjectKey)
             .column(fleets::Column::Name)
             .column(role_permissions::Column::Permission)
+            .column(role_permissions::Column::NeedsGrant)
             .join(JoinType::InnerJoin, to_fleet())
             .join(JoinType::LeftJoin, to_permissions)
             .filter(user_roles::Column::UserId.eq(user_id))
@@ -132,18 +135,23 @@ impl<C: ConnectionTrait> Db<C> {
             .all(&self.conn)
             .await?;
         let mut held: Vec<HeldFleet> = Vec::new();
-        for (fleet_id, project_key, name, permission) in rows {
+        for (fleet_id, project_key, name, permission, needs_grant) in rows {
             if held.last().is_none_or(|last| last.fleet_id != fleet_id) {
-                held.push(HeldFleet { fleet_id, project_key, name, permissions: Vec::new() });
+                held.push(HeldFleet { fleet_id, project_key, name, permissions: Vec::new(), needs_grant: Vec::new() });
             }
             let permission = permission.as_deref().and_then(Permission::from_name);
             if let (Some(last), Some(permission)) = (held.last_mut(), permission) {
-                last.permissions.push(permission);
+                let list = if needs_grant == Some(true) { &mut last.needs_grant } else { &mut last.permissions };
+                list.push(permission);
             }
         }
         for fleet in &mut held {
             fleet.permissions.sort();
             fleet.permissions.dedup();
+            // What one role gives at any time, no other holds back.
+            fleet.needs_grant.retain(|permission| !fleet.permissions.contains(permission));
+            fleet.needs_grant.sort();
+            fleet.needs_grant.dedup();
         }
         Ok(held)
     }

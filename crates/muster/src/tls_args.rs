@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use muster_server::acme::{AcmeSettings, LETS_ENCRYPT};
 use muster_server::tls::TlsSource;
 
 /// Options of TLS.
@@ -18,6 +19,32 @@ pub(crate) struct TlsArgs {
     /// Show a certificate that the server makes itself. Devices and clients are told its pin
     #[arg(long, env = "MUSTER_TLS_SELF_SIGNED", conflicts_with = "tls_certificate")]
     pub(crate) tls_self_signed: bool,
+    /// Names of the server for which a certificate is got by ACME, comma-separated. Who names one
+    /// agrees to the terms of the authority
+    #[arg(long, value_name = "NAME", env = "MUSTER_ACME_DOMAIN", value_delimiter = ',',
+          value_parser = muster_core::tunnel::domain, conflicts_with_all = ["tls_certificate", "tls_self_signed"])]
+    pub(crate) acme_domain: Vec<String>,
+    /// Whom the authority may write to
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_ACME_EMAIL", requires = "acme_domain")]
+    pub(crate) acme_email: Option<String>,
+    /// Directory of the authority
+    #[arg(long, value_name = "URL", env = "MUSTER_ACME_DIRECTORY", default_value = LETS_ENCRYPT,
+          value_parser = directory)]
+    pub(crate) acme_directory: String,
+    /// Authorities, in PEM, that vouch for the directory's address; by default those of the machine
+    #[arg(long, value_name = "FILE", env = "MUSTER_ACME_ROOT_CA", requires = "acme_domain")]
+    pub(crate) acme_root_ca: Option<PathBuf>,
+    /// Where the authority is answered over plain HTTP (http-01), as 0.0.0.0:80; by default it is
+    /// answered over TLS, where the server listens (tls-alpn-01, port 443)
+    #[arg(long, value_name = "ADDR", env = "MUSTER_ACME_HTTP_LISTEN", requires = "acme_domain")]
+    pub(crate) acme_http_listen: Option<SocketAddr>,
+}
+
+fn directory(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if url.scheme() == "https" && url.has_host() => Ok(text.to_owned()),
+        _ => Err("is not an address like https://acme.example.com/directory".to_owned()),
+    }
 }
 
 impl TlsArgs {
@@ -27,7 +54,16 @@ impl TlsArgs {
             (Some(certificate), Some(key)) => {
                 Some(TlsSource::Files { certificate: certificate.clone(), key: key.clone() })
             }
-            _ => self.tls_self_signed.then(|| self_signed(data, listen, public_url)),
+            _ if self.tls_self_signed => Some(self_signed(data, listen, public_url)),
+            _ if self.acme_domain.is_empty() => None,
+            _ => Some(TlsSource::Acme(AcmeSettings {
+                folder: data.join("acme"),
+                names: self.acme_domain.clone(),
+                email: self.acme_email.clone(),
+                directory: self.acme_directory.clone(),
+                root_ca: self.acme_root_ca.clone(),
+                http_listen: self.acme_http_listen,
+            })),
         }
     }
 }

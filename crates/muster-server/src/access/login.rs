@@ -129,6 +129,8 @@ pub struct OwnFleet {
     pub name: String,
     /// What the caller may do in it: by their roles, and by the scope of their token.
     pub permissions: Vec<Permission>,
+    /// What they may do in it only under an access grant.
+    pub needs_grant: Vec<Permission>,
 }
 
 /// The fleets that the caller may see, in the order they were made.
@@ -141,6 +143,7 @@ pub async fn own_fleets(app: &App, permitted: &PermittedAccount) -> Result<Vec<O
             project_key: fleet.project_key,
             name: fleet.name,
             permissions: allowed(&Permission::ALL),
+            needs_grant: Vec::new(),
         });
         return Ok(own.collect());
     }
@@ -148,6 +151,7 @@ pub async fn own_fleets(app: &App, permitted: &PermittedAccount) -> Result<Vec<O
     let held = held.filter(|held| caller.scope().allows_fleet(held.fleet_id));
     let own = held.map(|held| OwnFleet {
         permissions: allowed(&held.permissions),
+        needs_grant: allowed(&held.needs_grant),
         project_key: held.project_key,
         name: held.name,
     });

@@ -4,6 +4,7 @@
 //! from one of its methods, as a [`Permitted`] fleet; the operations take nothing
 //! else. What a caller may not see does not exist for it.
 
+pub mod access_grants;
 pub mod access_keys;
 pub mod artifacts;
 pub mod audit_log;
@@ -20,10 +21,11 @@ pub mod tokens;
 pub mod users;
 pub mod vault;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use muster_core::access::{Operation, Permission, Requirement};
+use muster_core::access_grant::{Held, Missing, Reach};
 use muster_core::access_key::TagPolicy;
 use muster_core::ids::RowId;
 use muster_core::names::{FleetName, ProjectKey};
@@ -69,7 +71,8 @@ pub struct Permitted {
     caller: Caller,
     operation: Operation,
     fleet: Fleet,
-    held: Vec<Permission>,
+    held: Held,
+    reach: Reach,
 }
 
 impl Caller {
@@ -132,7 +135,7 @@ impl Caller {
             Requirement::AnyFleet(needed) => {
                 self.check_reach()?;
                 if !self.holds_anywhere(db, needed).await? {
-                    return Err(OpError::ForbiddenAnywhere(needed));
+                    return Err(self.missing_everywhere(db, needed).await?);
                 }
             }
             _ if self.is_administrator() => {}
@@ -164,6 +167,18 @@ impl Caller {
     async fn holds_anywhere<C: ConnectionTrait>(&self, db: &Db<C>, permission: Permission) -> Result<bool> {
         let is_held = self.user.is_admin || db.holds_anywhere(self.user.id, permission).await?;
         Ok(is_held && self.scope().allows(permission))
+    }
+
+    /// Why a caller who holds that permission nowhere is refused.
+    async fn missing_everywhere<C: ConnectionTrait>(&self, db: &Db<C>, needed: Permission) -> Result<OpError> {
+        let held_back = match self.scope().allows(needed) {
+            true => db.held_back_anywhere(self.user.id, needed).await?,
+            false => None,
+        };
+        Ok(match held_back {
+            Some(project_key) => OpError::GrantNeeded { permission: needed, project_key, is_elsewhere: false },
+            None => OpError::ForbiddenAnywhere(needed),
+        })
     }
 
     /// The fleet with that key, for `operation`.
@@ -241,18 +256,23 @@ impl Caller {
         if !self.scope().allows_fleet(fleet.id) {
             return Err(invisible());
         }
-        let mut held = match self.user.is_admin {
-            true => Permission::ALL.to_vec(),
-            false => db.permissions_in(self.user.id, fleet.id).await?.ok_or_else(invisible)?,
+        let held = match self.user.is_admin {
+            true => Held::everything(),
+            false => db.held_in(self.user.id, fleet.id).await?.ok_or_else(invisible)?,
         };
         self.check_policy(operation)?;
-        held.retain(|permission| self.scope().allows(*permission));
+        let held = held.within(|permission| self.scope().allows(permission));
+        let mut permitted = Permitted { caller: self.clone(), operation, fleet, held, reach: Reach::Fleet };
         match operation.requirement() {
-            Requirement::Fleet(needed) | Requirement::Artifacts(needed) if !held.contains(&needed) => {
-                Err(OpError::Forbidden(needed))
+            Requirement::Fleet(needed) | Requirement::Artifacts(needed) => {
+                permitted.reach = permitted.reach_of(needed)?;
+                if permitted.reach != Reach::Fleet && !operation.checks_its_device() {
+                    return Err(permitted.grant_needed(needed, true));
+                }
+                Ok(permitted)
             }
             Requirement::Admin if !self.is_administrator() => Err(OpError::NotAdmin),
-            _ => Ok(Permitted { caller: self.clone(), operation, fleet, held }),
+            _ => Ok(permitted),
         }
     }
 }
@@ -305,9 +325,48 @@ impl Permitted {
         self.caller.event(self.operation, Some(self.fleet.id), subject, detail)
     }
 
-    /// For a part of the operation that needs a permission of its own.
+    /// For a part of the operation that needs a permission of its own, in the whole fleet.
     pub fn also(&self, needed: Permission) -> Result<()> {
-        if self.held.contains(&needed) { Ok(()) } else { Err(OpError::Forbidden(needed)) }
+        match self.reach_of(needed)? {
+            Reach::Fleet => Ok(()),
+            Reach::Devices(_) => Err(self.grant_needed(needed, true)),
+        }
+    }
+
+    /// Which devices the operation may be done to: all, unless an access grant for some
+    /// devices is all that permits it.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Whether the operation may be done to that device of the fleet. Whatever is found by
+    /// [`crate::fleet::devices::find`] has been asked about already.
+    pub fn check_device(&self, device_id: RowId) -> Result<()> {
+        match self.operation.requirement() {
+            Requirement::Fleet(needed) if !self.reach.has(device_id) => Err(self.grant_needed(needed, true)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the caller may do in the fleet at any time, without an access grant.
+    pub fn free(&self) -> &BTreeSet<Permission> {
+        &self.held.free
+    }
+
+    /// What the caller may do in the fleet.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    fn reach_of(&self, needed: Permission) -> Result<Reach> {
+        self.held.reach_of(needed).map_err(|missing| match missing {
+            Missing::Permission => OpError::Forbidden(needed),
+            Missing::Grant => self.grant_needed(needed, false),
+        })
+    }
+
+    fn grant_needed(&self, permission: Permission, is_elsewhere: bool) -> OpError {
+        OpError::GrantNeeded { permission, project_key: self.fleet.project_key.clone(), is_elsewhere }
     }
 }
 

@@ -24,7 +24,11 @@ pub const AUDITED_REFUSALS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("
 pub async fn note(app: &App, caller: &Caller, operation: Operation, key: Option<&str>, error: &OpError) {
     let is_refusal = matches!(
         error,
-        OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_)
+        OpError::Forbidden(_)
+            | OpError::ForbiddenAnywhere(_)
+            | OpError::GrantNeeded { .. }
+            | OpError::NotAdmin
+            | OpError::Refused(_)
     );
     if !is_refusal {
         return;

@@ -1,6 +1,6 @@
 //! Roles of an account.
 
-use muster_core::access::{Permission, is_built_in};
+use muster_core::access::{Permission, RoleRights, is_built_in};
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::names::RoleName;
 use muster_store::roles::Role;
@@ -21,18 +21,14 @@ pub async fn find<C: ConnectionTrait>(db: &Db<C>, permitted: &PermittedAccount, 
 }
 
 /// Makes a role.
-pub async fn create(
-    app: &App,
-    permitted: &PermittedAccount,
-    name: &RoleName,
-    permissions: &[Permission],
-) -> Result<Role> {
+pub async fn create(app: &App, permitted: &PermittedAccount, name: &RoleName, rights: &RoleRights) -> Result<Role> {
+    check(rights)?;
     let work = app.store.write(|tx| async move {
         if tx.find_role(permitted.account_id(), name.as_str()).await?.is_some() {
             let problem = format!("role {} exists already", quoted(name.as_str()));
             return Err(OpError::Conflict(Invalid::new("name", problem)).into());
         }
-        tx.insert_role(permitted.account_id(), name.as_str(), permissions).await?;
+        tx.insert_role(permitted.account_id(), name.as_str(), rights).await?;
         let role = find(&tx, permitted, name.as_str()).await?;
         tx.audit(&permitted.event(format!("role:{name}"), json!({ "after": described(&role) }))).await?;
         Ok::<_, WorkError>(role)
@@ -40,17 +36,41 @@ pub async fn create(
     Ok(work.await?)
 }
 
-/// Lets a role permit these things, in place of all that it does.
-pub async fn change(app: &App, permitted: &PermittedAccount, name: &str, permissions: &[Permission]) -> Result<Role> {
+/// What of a role's rights is replaced; `None` for what stays.
+#[derive(Clone, Debug, Default)]
+pub struct RoleChange {
+    /// What it gives at any time.
+    pub permissions: Option<Vec<Permission>>,
+    /// What it gives only under an access grant.
+    pub needs_grant: Option<Vec<Permission>>,
+}
+
+/// Replaces what a role gives.
+pub async fn change(app: &App, permitted: &PermittedAccount, name: &str, change: &RoleChange) -> Result<Role> {
     let work = app.store.write(|tx| async move {
         let before = changeable(find(&tx, permitted, name).await?)?;
-        tx.replace_role_permissions(before.id, permissions).await?;
+        let rights = RoleRights {
+            permissions: change.permissions.as_ref().unwrap_or(&before.rights.permissions).clone(),
+            needs_grant: change.needs_grant.as_ref().unwrap_or(&before.rights.needs_grant).clone(),
+        };
+        check(&rights)?;
+        tx.replace_role_rights(before.id, &rights).await?;
         let after = find(&tx, permitted, name).await?;
         let detail = json!({ "before": described(&before), "after": described(&after) });
         tx.audit(&permitted.event(format!("role:{name}"), detail)).await?;
         Ok::<_, WorkError>(after)
     });
     Ok(work.await?)
+}
+
+fn check(rights: &RoleRights) -> Result<(), Invalid> {
+    match rights.contradiction() {
+        Some(permission) => {
+            let problem = format!("{} stands in permissions as well, which need no grant", quoted(permission.as_str()));
+            Err(Invalid::new("needs_grant", problem))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Deletes a role that nobody has.
@@ -77,5 +97,10 @@ fn changeable(role: Role) -> Result<Role> {
 }
 
 fn described(role: &Role) -> Value {
-    json!({ "permissions": role.permissions.iter().map(|held| held.as_str()).collect::<Vec<_>>() })
+    let names = |held: &[Permission]| held.iter().map(|held| held.as_str()).collect::<Vec<_>>();
+    let mut described = json!({ "permissions": names(&role.rights.permissions) });
+    if !role.rights.needs_grant.is_empty() {
+        described["needs_grant"] = json!(names(&role.rights.needs_grant));
+    }
+    described
 }

@@ -30,13 +30,16 @@ pub struct DeviceDetails {
 /// Most tags of one device that its details show.
 const DETAIL_TAGS_MAX: usize = 10_000;
 
-/// The device of a fleet with that uuid, as a caller wrote it.
+/// The device of a fleet with that uuid, as a caller wrote it; one that the operation may
+/// be done to.
 pub async fn find<C: ConnectionTrait>(db: &Db<C>, permitted: &Permitted, uuid: &str) -> Result<Device> {
     let device = match uuid.parse::<DeviceUuid>() {
         Ok(uuid) => db.find_device(permitted.fleet().id, &uuid).await?,
         Err(_) => None,
     };
-    device.ok_or_else(|| OpError::not_found("device", uuid))
+    let device = device.ok_or_else(|| OpError::not_found("device", uuid))?;
+    permitted.check_device(device.id)?;
+    Ok(device)
 }
 
 /// Adds everything that the APIs show, in a fixed number of queries.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::invalid::quoted;
+use muster_core::limits::ACCESS_GRANT_LIFE_DEFAULT;
 use muster_core::names::{FleetName, ProjectKey};
 use muster_store::fleets::{FleetChange, FleetView};
 use muster_store::{ConnectionTrait, Db, Tx};
@@ -121,6 +122,9 @@ fn described(view: &FleetView) -> Value {
     }
     if view.fleet.tunnels_to_network {
         told["tunnels_to_network"] = json!(true);
+    }
+    if view.fleet.access_grant_max != ACCESS_GRANT_LIFE_DEFAULT {
+        told["access_grant_max_seconds"] = json!(view.fleet.access_grant_max.as_secs());
     }
     told
 }

@@ -85,9 +85,11 @@ impl ApiError {
             Self::Op(error) => match error {
                 OpError::Invalid(_) | OpError::TagRule(_) => StatusCode::BAD_REQUEST,
                 OpError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-                OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
-                    StatusCode::FORBIDDEN
-                }
+                OpError::Forbidden(_)
+                | OpError::ForbiddenAnywhere(_)
+                | OpError::GrantNeeded { .. }
+                | OpError::NotAdmin
+                | OpError::Refused(_) => StatusCode::FORBIDDEN,
                 OpError::NotFound { .. } | OpError::NotYet(_) => StatusCode::NOT_FOUND,
                 OpError::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
                 OpError::RegistryRefused(_) => StatusCode::FAILED_DEPENDENCY,
@@ -119,6 +121,7 @@ impl ApiError {
                 OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
                     "forbidden"
                 }
+                OpError::GrantNeeded { .. } => "grant_needed",
                 OpError::NotFound { .. } | OpError::NotYet(_) => "not_found",
                 OpError::NoRoom(_) => "no_room",
                 OpError::RegistryRefused(_) => "registry_refused",
@@ -248,6 +251,7 @@ fn v1(error: &ApiError, body: serde_json::Value) -> Response {
             OpError::Unauthenticated(_)
             | OpError::Forbidden(_)
             | OpError::ForbiddenAnywhere(_)
+            | OpError::GrantNeeded { .. }
             | OpError::NotAdmin
             | OpError::NotFound { .. }
             | OpError::Conflict(_)

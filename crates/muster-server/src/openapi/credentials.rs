@@ -33,7 +33,11 @@ pub(super) fn tell(document: &mut Value) {
 
 fn refusal(requirement: Requirement) -> Option<&'static str> {
     match requirement {
-        Requirement::Fleet(_) | Requirement::Artifacts(_) => Some("The permission is missing"),
+        Requirement::Fleet(_) | Requirement::Artifacts(_) => {
+            Some("The permission is missing; or, as `grant_needed`, the role has it only under an access grant")
+        }
+        Requirement::HeldBack => Some("No role of the caller holds that back"),
+        Requirement::GrantAnswerer => Some("The caller has asked for it themselves"),
         Requirement::AnyFleet(_) => Some("The permission is missing in every fleet"),
         Requirement::Admin => Some("The caller is no administrator"),
         Requirement::Credential
@@ -41,6 +45,7 @@ fn refusal(requirement: Requirement) -> Option<&'static str> {
         | Requirement::Account
         | Requirement::User
         | Requirement::OwnerOrAdmin
+        | Requirement::GrantParty
         | Requirement::SeeArtifacts => None,
     }
 }

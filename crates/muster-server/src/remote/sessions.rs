@@ -220,7 +220,9 @@ fn ended(begun: &NewAuditEvent, reason: EndReason, bytes: SessionBytes) -> NewAu
 /// A session of a fleet.
 pub async fn find(app: &App, permitted: &Permitted, uuid: &str) -> Result<RemoteSession> {
     let found = app.store.read().find_remote_session(permitted.fleet().id, &uuid.replace('\0', "")).await?;
-    found.ok_or_else(|| OpError::not_found("remote session", uuid))
+    let found = found.ok_or_else(|| OpError::not_found("remote session", uuid))?;
+    permitted.check_device(found.device_id)?;
+    Ok(found)
 }
 
 /// Ends a session for a person. Doing it again changes nothing.

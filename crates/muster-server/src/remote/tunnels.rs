@@ -123,15 +123,17 @@ fn server_address(app: &App, device: &Device) -> String {
     })
 }
 
-/// A fleet's newest tunnels, oldest first.
+/// The newest tunnels of what the caller reaches of a fleet, oldest first.
 pub async fn list(app: &App, permitted: &Permitted) -> Result<Vec<PortTunnel>> {
-    Ok(app.store.read().port_tunnels(permitted.fleet().id, LISTED_TUNNELS_MAX).await?)
+    Ok(app.store.read().port_tunnels(permitted.fleet().id, permitted.reach(), LISTED_TUNNELS_MAX).await?)
 }
 
 /// A tunnel of a fleet.
 pub async fn find(app: &App, permitted: &Permitted, uuid: &str) -> Result<PortTunnel> {
     let tunnel = app.store.read().find_port_tunnel(permitted.fleet().id, &row_text(uuid)).await?;
-    tunnel.ok_or_else(|| OpError::not_found("port tunnel", uuid))
+    let tunnel = tunnel.ok_or_else(|| OpError::not_found("port tunnel", uuid))?;
+    permitted.check_device(tunnel.device_id)?;
+    Ok(tunnel)
 }
 
 /// PostgreSQL takes no NUL, not even in a comparison.

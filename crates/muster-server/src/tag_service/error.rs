@@ -151,9 +151,11 @@ fn told(error: &ApiError) -> (StatusCode, &'static str, String) {
         ApiError::TooLarge { .. } | ApiError::Op(OpError::TooLarge { .. }) => other("EntityTooLarge"),
         ApiError::Op(error) => match error {
             OpError::Invalid(invalid) => of(&Refusal::InappropriateJson(invalid.to_string())),
-            OpError::Forbidden(_) | OpError::ForbiddenAnywhere(_) | OpError::NotAdmin | OpError::Refused(_) => {
-                of(&Refusal::AccessDenied)
-            }
+            OpError::Forbidden(_)
+            | OpError::ForbiddenAnywhere(_)
+            | OpError::GrantNeeded { .. }
+            | OpError::NotAdmin
+            | OpError::Refused(_) => of(&Refusal::AccessDenied),
             OpError::TagRule(fault) => of(&Refusal::from(*fault)),
             OpError::TagQuota { .. } => {
                 let message = "Limit exceeded for current request.".to_owned();

@@ -9,7 +9,9 @@ use muster_core::access::Operation;
 use muster_core::clock::Timestamp;
 use muster_core::deadlines::WireDeadlines;
 use muster_core::invalid::Invalid;
-use muster_core::limits::{HEARTBEAT_MAX, HEARTBEAT_MIN};
+use muster_core::limits::{
+    ACCESS_GRANT_LIFE_DEFAULT, ACCESS_GRANT_LIFE_MAX, ACCESS_GRANT_LIFE_MIN, HEARTBEAT_MAX, HEARTBEAT_MIN,
+};
 use muster_core::names::{FleetName, ProjectKey};
 use muster_core::window::{self, WireUpdateWindow};
 use muster_core::wire::{optional_object, optional_objects};
@@ -45,6 +47,10 @@ pub struct FleetBody {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     tunnels_to_network: bool,
+    /// How long an access grant holds at most; absent where it is 8 hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64, required = false)]
+    access_grant_max_seconds: Option<u64>,
 }
 
 impl From<FleetView> for FleetBody {
@@ -59,6 +65,9 @@ impl From<FleetView> for FleetBody {
             deadlines: view.fleet.deadlines,
             update_windows: view.fleet.update_windows,
             tunnels_to_network: view.fleet.tunnels_to_network,
+            access_grant_max_seconds: Some(view.fleet.access_grant_max)
+                .filter(|max| *max != ACCESS_GRANT_LIFE_DEFAULT)
+                .map(|max| max.as_secs()),
         }
     }
 }
@@ -128,6 +137,14 @@ fn heartbeat(seconds: u64) -> Result<Duration, Invalid> {
     Err(Invalid::new("heartbeat_seconds", format!("{seconds} is not a number from {min} to {max}")))
 }
 
+fn access_grant_max(seconds: u64) -> Result<Duration, Invalid> {
+    let (min, max) = (ACCESS_GRANT_LIFE_MIN.as_secs(), ACCESS_GRANT_LIFE_MAX.as_secs());
+    if (min..=max).contains(&seconds) {
+        return Ok(Duration::from_secs(seconds));
+    }
+    Err(Invalid::new("access_grant_max_seconds", format!("{seconds} is not a number from {min} to {max}")))
+}
+
 /// Create a fleet.
 ///
 /// With the groups Test and Production.
@@ -188,6 +205,9 @@ pub struct PatchFleetBody {
     /// Whether port tunnels may end at other hosts of a device's network; open ones that
     /// may not any more are closed.
     tunnels_to_network: Option<bool>,
+    /// How long an access grant holds at most: 5 to 2592000 seconds. Those that hold stay.
+    #[schema(minimum = 5, maximum = 2_592_000)]
+    access_grant_max_seconds: Option<u64>,
 }
 
 impl PatchFleetBody {
@@ -203,6 +223,7 @@ impl PatchFleetBody {
             deadlines: deadlines.map_err(|refusal| refusal.within("deadlines"))?,
             update_windows: self.update_windows,
             tunnels_to_network: self.tunnels_to_network,
+            access_grant_max: self.access_grant_max_seconds.map(access_grant_max).transpose()?,
         })
     }
 }

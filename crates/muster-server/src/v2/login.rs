@@ -86,12 +86,16 @@ pub struct OwnFleetV2 {
     name: String,
     /// What the caller may do in it, within the scope of the token.
     permissions: Vec<&'static str>,
+    /// What they may do in it only under an access grant; absent where there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    needs_grant: Vec<&'static str>,
 }
 
 impl From<OwnFleet> for OwnFleetV2 {
     fn from(fleet: OwnFleet) -> Self {
-        let permissions = permission_names(&fleet.permissions);
-        Self { permissions, project_key: fleet.project_key, name: fleet.name }
+        let (permissions, needs_grant) = (permission_names(&fleet.permissions), permission_names(&fleet.needs_grant));
+        Self { permissions, needs_grant, project_key: fleet.project_key, name: fleet.name }
     }
 }
 

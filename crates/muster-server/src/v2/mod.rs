@@ -1,6 +1,7 @@
 //! API v2 of Connect, and Muster's own calls in its conventions: a bearer token,
 //! the fleet's key in the path, cursors. Translates, and nothing else.
 
+pub mod access_grants;
 pub mod access_keys;
 pub mod app_versions;
 pub mod apps;
@@ -80,6 +81,19 @@ impl Bearer {
     pub(crate) async fn repository(&self, operation: Operation, name: &str) -> Result<PermittedRepository, OpError> {
         let permitted = self.caller.repository(self.app.store.read(), operation, name).await;
         self.told(operation, permitted).await
+    }
+
+    /// What an operation in that fleet answered; a refusal is noted in the audit log.
+    pub(crate) async fn told_in<T>(
+        &self,
+        key: &str,
+        operation: Operation,
+        answer: Result<T, OpError>,
+    ) -> Result<T, OpError> {
+        if let Err(error) = &answer {
+            refusals::note(&self.app, &self.caller, operation, Some(key), error).await;
+        }
+        answer
     }
 
     /// What an operation of the account answered; a refusal is noted in the audit log.

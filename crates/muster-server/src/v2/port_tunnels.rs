@@ -155,7 +155,8 @@ pub async fn create(
     ApiBody(body): ApiBody<TunnelBody>,
 ) -> Result<(StatusCode, Json<CreatedTunnel>), ApiError> {
     let permitted = bearer.fleet(Operation::CreatePortTunnel, &key).await?;
-    let tunnel = tunnels::create(&app, &permitted, &body.check()?).await?;
+    let tunnel = tunnels::create(&app, &permitted, &body.check()?).await;
+    let tunnel = bearer.told_in(&key, Operation::CreatePortTunnel, tunnel).await?;
     let created = CreatedTunnel {
         port_tunnel_id: tunnel.uuid,
         server_address: tunnel.server_address,

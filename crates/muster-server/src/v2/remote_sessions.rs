@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use muster_core::access::Operation;
+use muster_core::access_grant::Reach;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::remote_session::SessionKind;
 use muster_store::remote_sessions::{RemoteSession, SessionFilter};
@@ -134,7 +135,11 @@ pub async fn list(
         None => None,
     };
     let is_open = query.open.as_deref().map(|open| flag("open", Some(open))).transpose()?;
-    let filter = SessionFilter { device_id, kind: query.kind.as_deref().map(kind).transpose()?, is_open };
+    let device_ids = match permitted.reach() {
+        Reach::Fleet => None,
+        Reach::Devices(reached) => Some(reached.clone()),
+    };
+    let filter = SessionFilter { device_id, device_ids, kind: query.kind.as_deref().map(kind).transpose()?, is_open };
     let fleet_id = permitted.fleet().id;
     let (found, is_more) = store.remote_sessions(fleet_id, &filter, page.after, page.limit).await?;
     let after = page.next(found.last().map(|session| session.id), is_more);

@@ -3,15 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use muster_core::access::{Operation, is_built_in};
+use muster_core::access::{Operation, RoleRights, is_built_in};
 use muster_core::names::RoleName;
 use muster_store::roles::Role;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Bearer;
-use super::wire::{Error, PageQuery, PaginationInfo, permission_names, permissions};
-use crate::access::roles;
+use super::wire::{Error, PageQuery, PaginationInfo, given, permission_names, permissions};
+use crate::access::roles::{self, RoleChange};
 use crate::app::App;
 use crate::http::{ApiBody, ApiError, ApiPath, ApiQuery};
 
@@ -21,6 +21,10 @@ pub struct RoleV2 {
     name: String,
     #[schema(example = json!(["deploy"]))]
     permissions: Vec<&'static str>,
+    /// What it permits only under an access grant; absent where there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, example = json!(["remote_access"]))]
+    needs_grant: Vec<&'static str>,
     /// Every account has it, and nobody can change it.
     is_built_in: bool,
     /// How many users have it in some fleet.
@@ -30,7 +34,8 @@ pub struct RoleV2 {
 impl From<Role> for RoleV2 {
     fn from(role: Role) -> Self {
         Self {
-            permissions: permission_names(&role.permissions),
+            permissions: permission_names(&role.rights.permissions),
+            needs_grant: permission_names(&role.rights.needs_grant),
             is_built_in: is_built_in(&role.name),
             user_count: role.user_count,
             name: role.name,
@@ -50,15 +55,22 @@ pub struct RolePage {
 #[serde(deny_unknown_fields)]
 pub struct NewRoleBody {
     name: String,
+    /// What it permits at any time.
     permissions: Vec<String>,
+    /// What it permits only under an access grant, which another user approves.
+    #[serde(default)]
+    needs_grant: Vec<String>,
 }
 
 /// Body of the change of a role.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleChangeBody {
-    /// All that it permits.
+    /// All that it permits at any time.
     permissions: Vec<String>,
+    /// All that it permits only under an access grant; what it was, where this is left out.
+    #[serde(default, deserialize_with = "given")]
+    needs_grant: Option<Vec<String>>,
 }
 
 /// The account's roles, in the order they were made.
@@ -103,8 +115,11 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<RoleV2>), ApiError> {
     let permitted = bearer.account(Operation::CreateRole).await?;
     let name = RoleName::parse(body.name).map_err(|refusal| refusal.within("name"))?;
-    let held: Vec<_> = permissions(&body.permissions, "permissions")?.into_iter().collect();
-    Ok((StatusCode::CREATED, Json(roles::create(&app, &permitted, &name, &held).await?.into())))
+    let rights = RoleRights {
+        permissions: permissions(&body.permissions, "permissions")?.into_iter().collect(),
+        needs_grant: permissions(&body.needs_grant, "needs_grant")?.into_iter().collect(),
+    };
+    Ok((StatusCode::CREATED, Json(roles::create(&app, &permitted, &name, &rights).await?.into())))
 }
 
 /// One role.
@@ -146,8 +161,12 @@ pub async fn patch(
     ApiBody(body): ApiBody<RoleChangeBody>,
 ) -> Result<Json<RoleV2>, ApiError> {
     let permitted = bearer.account(Operation::PatchRole).await?;
-    let held: Vec<_> = permissions(&body.permissions, "permissions")?.into_iter().collect();
-    Ok(Json(roles::change(&app, &permitted, &name, &held).await?.into()))
+    let needs_grant = body.needs_grant.map(|names| permissions(&names, "needs_grant")).transpose()?;
+    let change = RoleChange {
+        permissions: Some(permissions(&body.permissions, "permissions")?.into_iter().collect()),
+        needs_grant: needs_grant.map(|held| held.into_iter().collect()),
+    };
+    Ok(Json(roles::change(&app, &permitted, &name, &change).await?.into()))
 }
 
 /// Delete a role that nobody has.

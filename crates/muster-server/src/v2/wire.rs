@@ -57,6 +57,11 @@ pub struct PageQuery {
 }
 
 impl PageQuery {
+    /// Of a list with parameters of its own beside these.
+    pub fn new(after: Option<String>, limit: Option<String>) -> Self {
+        Self { after, limit }
+    }
+
     /// Checks it.
     pub fn page(&self) -> Result<PageRequest, Invalid> {
         self.page_by()

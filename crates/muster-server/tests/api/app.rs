@@ -133,6 +133,12 @@ impl TestApp {
         self.caller("stranger")
     }
 
+    /// A new user with that role in the fleet `demo`.
+    pub(crate) async fn newcomer(&self, name: &str, role: &str) -> Caller<'_> {
+        let fleet = &self.house.fleet;
+        self.bearer(self.write(async |tx| crate::house::keys(&tx, fleet, name, Some(role)).await).await)
+    }
+
     /// A caller that bears these tokens.
     pub(crate) fn bearer(&self, keys: Keys) -> Caller<'_> {
         Caller::new(self, keys)
@@ -169,6 +175,7 @@ impl TestApp {
         engine::expire(self.store()).await.unwrap();
         muster_server::remote::tunnels::expire(self.app()).await.unwrap();
         command_runs::expire(self.app()).await.unwrap();
+        muster_server::access::access_grants::expire(self.app()).await.unwrap();
         self.reconcile().await;
     }
 

@@ -104,7 +104,7 @@ fn cheap_hash(password: &str) -> String {
 }
 
 /// Makes a user with that role in the fleet, or an administrator.
-async fn keys(tx: &Tx, fleet: &Fleet, name: &str, role: Option<&str>) -> Result<Keys, WorkError> {
+pub(crate) async fn keys(tx: &Tx, fleet: &Fleet, name: &str, role: Option<&str>) -> Result<Keys, WorkError> {
     let user = NewUser {
         account_id: fleet.account_id,
         name: UserName::parse(name)?,

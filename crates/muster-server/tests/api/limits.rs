@@ -272,7 +272,14 @@ fn times() -> Rows {
             "a port tunnel",
             format!("{} by default, at most {}", human(l::TUNNEL_LIFETIME_DEFAULT), human(l::TUNNEL_LIFETIME_MAX)),
         ),
+        ("a request for an access grant, unanswered", human(l::ACCESS_GRANT_ANSWER_TIMEOUT)),
+        ("an access grant that a fleet allows", span_of_grant()),
     ]
+}
+
+fn span_of_grant() -> String {
+    let (default, max) = (human(l::ACCESS_GRANT_LIFE_DEFAULT), human(l::ACCESS_GRANT_LIFE_MAX));
+    format!("at least {}, at most {default} by default, and never more than {max}", human(l::ACCESS_GRANT_LIFE_MIN))
 }
 
 fn people() -> Rows {
@@ -282,6 +289,8 @@ fn people() -> Rows {
         ("a token that ends by itself", format!("at most {}", human(l::TOKEN_LIFE_MAX))),
         ("fleets in the scope of a token", l::SCOPE_FLEETS_MAX.to_string()),
         ("roles of one user", l::USER_ROLES_MAX.to_string()),
+        ("devices of one access grant", l::ACCESS_GRANT_DEVICES_MAX.to_string()),
+        ("requests of one user for access grants that wait, in one fleet", l::ACCESS_GRANTS_PENDING_MAX.to_string()),
         ("devices of one pairing token, where it is limited", format!("at most {}", l::PAIRING_USES_MAX)),
         ("secret of a registry, bytes", l::REGISTRY_SECRET_BYTES_MAX.to_string()),
     ]

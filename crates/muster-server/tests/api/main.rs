@@ -34,6 +34,7 @@ mod orders;
 mod schema;
 
 mod access;
+mod access_grants;
 mod access_keys;
 mod agent_api;
 mod app_monitor;

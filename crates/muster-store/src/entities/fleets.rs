@@ -18,6 +18,7 @@ pub struct Model {
     pub abort_deadline_ms: i64,
     pub update_windows: String,
     pub tunnels_to_network: bool,
+    pub access_grant_max_ms: i64,
 }
 
 /// Joins are written where they are needed.

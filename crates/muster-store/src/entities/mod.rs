@@ -1,6 +1,9 @@
 //! The tables, one file each. A row type never leaves this crate.
 #![expect(unreachable_pub, reason = "the derives make every item public; the modules are not")]
 
+pub(crate) mod access_grant_devices;
+pub(crate) mod access_grant_permissions;
+pub(crate) mod access_grants;
 pub(crate) mod access_keys;
 pub(crate) mod accounts;
 pub(crate) mod app_parameters;

@@ -10,6 +10,7 @@ pub struct Model {
     pub role_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub permission: String,
+    pub needs_grant: bool,
 }
 
 /// Joins are written where they are needed.

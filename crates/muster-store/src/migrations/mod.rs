@@ -20,6 +20,7 @@ mod m0013_storage;
 mod m0014_degraded_devices;
 mod m0015_tunnel_streams;
 mod m0016_remote_commands;
+mod m0017_access_grants;
 mod m0018_remote_sessions;
 
 /// Brings a database from any released schema to this one.
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_degraded_devices::Migration),
             Box::new(m0015_tunnel_streams::Migration),
             Box::new(m0016_remote_commands::Migration),
+            Box::new(m0017_access_grants::Migration),
             Box::new(m0018_remote_sessions::Migration),
         ]
     }

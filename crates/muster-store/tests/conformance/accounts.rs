@@ -1,6 +1,7 @@
 //! Accounts, users, roles and what they permit.
 
 use muster_core::access::Permission;
+use muster_core::access_grant::Held;
 use muster_core::names::{AccountName, UserName};
 use muster_store::StoreError;
 use muster_store::accounts::NewUser;
@@ -57,12 +58,12 @@ async fn users_are_found(db: TestDatabase) {
 async fn built_in_roles_permit_what_they_say(db: TestDatabase) {
     let house = House::on(db).await;
     let bob = house.user("bob", false).await;
-    let permissions = async || house.store().read().permissions_in(bob.id, house.fleet.id).await.unwrap();
+    let permissions = async || house.store().read().held_in(bob.id, house.fleet.id).await.unwrap();
     assert_eq!(permissions().await, None, "no role: the fleet is not there");
 
     let operator = house.store().read().find_role(house.account, "operator").await.unwrap().unwrap();
     house.write(async |tx| tx.grant_role(bob.id, house.fleet.id, operator).await).await.unwrap();
-    let held = permissions().await.unwrap();
+    let held = permissions().await.unwrap().free;
     assert!(held.contains(&Permission::Deploy) && !held.contains(&Permission::ManageGroups));
 }
 
@@ -72,8 +73,8 @@ async fn a_role_without_permissions_lets_see(db: TestDatabase) {
     let viewer = house.store().read().find_role(house.account, "viewer").await.unwrap().unwrap();
     house.write(async |tx| tx.grant_role(eve.id, house.fleet.id, viewer).await).await.unwrap();
     let read = house.store().read();
-    assert_eq!(read.permissions_in(eve.id, house.fleet.id).await.unwrap(), Some(Vec::new()));
-    assert_eq!(read.permissions_in(eve.id, house.fleet.id + 1).await.unwrap(), None);
+    assert_eq!(read.held_in(eve.id, house.fleet.id).await.unwrap(), Some(Held::default()));
+    assert_eq!(read.held_in(eve.id, house.fleet.id + 1).await.unwrap(), None);
     assert_eq!(read.find_role(house.account, "nobody").await.unwrap(), None);
     assert_eq!(read.find_role(house.account + 1, "viewer").await.unwrap(), None);
 }
@@ -82,15 +83,14 @@ async fn roles_add_up_and_are_granted_once(db: TestDatabase) {
     let house = House::on(db).await;
     let eve = house.user("eve", false).await;
     let granted = house.write(async |tx| {
-        let one = tx.insert_role(house.account, "one", &[Permission::Deploy]).await?;
-        let two = tx.insert_role(house.account, "two", &[Permission::ManageGroups]).await?;
+        let one = tx.insert_role(house.account, "one", &[Permission::Deploy][..].into()).await?;
+        let two = tx.insert_role(house.account, "two", &[Permission::ManageGroups][..].into()).await?;
         for role in [one, two, one] {
             tx.grant_role(eve.id, house.fleet.id, role).await?;
         }
         Ok(())
     });
     granted.await.unwrap();
-    let mut held = house.store().read().permissions_in(eve.id, house.fleet.id).await.unwrap().unwrap();
-    held.sort();
-    assert_eq!(held, [Permission::ManageGroups, Permission::Deploy]);
+    let held = house.store().read().held_in(eve.id, house.fleet.id).await.unwrap().unwrap();
+    assert_eq!(held.free.into_iter().collect::<Vec<_>>(), [Permission::ManageGroups, Permission::Deploy]);
 }

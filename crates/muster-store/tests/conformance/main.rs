@@ -27,6 +27,7 @@ macro_rules! on_both_engines {
 
 mod fixture;
 
+mod access_grants;
 mod access_keys;
 mod accounts;
 mod apps;

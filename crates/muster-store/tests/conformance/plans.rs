@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use muster_core::access_grant::Reach;
 use muster_core::filter::Rule;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::remote_session::EndReason;
@@ -584,7 +585,7 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
     let uuid = &format!("tunnel {device}");
     crowd
         .assert_indexed("a tunnel", async |tx| {
-            tx.port_tunnels(fleet, 100).await?;
+            tx.port_tunnels(fleet, &Reach::Fleet, 100).await?;
             tx.find_port_tunnel(fleet, uuid).await?;
             tx.find_open_port_tunnel(device, uuid).await?;
             tx.standing_port_tunnels("home").await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_core::access_grant::Reach;
 use muster_core::tunnel::{AllowedIp, Standing, TargetHost, TunnelStatus};
 use muster_store::devices::Device;
 use muster_store::fleets::FleetChange;
@@ -95,8 +96,8 @@ async fn a_tunnel_is_as_it_was_ordered(db: TestDatabase) {
     let (read, second) = (house.store().read(), house.second_fleet().await);
     assert_eq!(read.find_port_tunnel(second.id, &uuid).await.unwrap(), None);
     assert_eq!(read.find_port_tunnel(house.fleet.id, "nothing").await.unwrap(), None);
-    assert_eq!(read.port_tunnels(house.fleet.id, 10).await.unwrap(), [expected]);
-    assert_eq!(read.port_tunnels(second.id, 10).await.unwrap(), []);
+    assert_eq!(read.port_tunnels(house.fleet.id, &Reach::Fleet, 10).await.unwrap(), [expected]);
+    assert_eq!(read.port_tunnels(second.id, &Reach::Fleet, 10).await.unwrap(), []);
 }
 
 async fn the_newest_are_listed_oldest_first(db: TestDatabase) {
@@ -104,7 +105,7 @@ async fn the_newest_are_listed_oldest_first(db: TestDatabase) {
     let device = house.device("one").await;
     made(&house, &device).await;
     let newest = [made(&house, &device).await, made(&house, &device).await];
-    let listed = house.store().read().port_tunnels(house.fleet.id, 2).await.unwrap();
+    let listed = house.store().read().port_tunnels(house.fleet.id, &Reach::Fleet, 2).await.unwrap();
     assert_eq!(listed.into_iter().map(|tunnel| tunnel.uuid).collect::<Vec<_>>(), newest);
 }
 
@@ -213,7 +214,7 @@ async fn a_deleted_device_takes_its_tunnels(db: TestDatabase) {
     made(&house, &device).await;
     let everything = house.everything();
     house.write(async |tx| tx.delete_matching(&everything).await).await.unwrap();
-    assert_eq!(house.store().read().port_tunnels(house.fleet.id, 10).await.unwrap(), []);
+    assert_eq!(house.store().read().port_tunnels(house.fleet.id, &Reach::Fleet, 10).await.unwrap(), []);
 }
 
 async fn a_tunnel_stands_while_its_token_user_and_fleet_do(db: TestDatabase) {

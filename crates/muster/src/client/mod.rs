@@ -3,6 +3,7 @@
 //! A noun of the API is a command and a file; what they share is `session` (which
 //! server, as whom), `http` and `pages` (calls), `output` and `table` (answers).
 
+mod access;
 mod apps;
 mod audit;
 mod commands;
@@ -96,6 +97,8 @@ pub(crate) enum ClientCommand {
     Users(Noun<users::UsersCommand>),
     /// Roles of the account
     Roles(Noun<roles::RolesCommand>),
+    /// Access grants of a fleet: what a role holds back, for a while
+    Access(Noun<access::AccessCommand>),
     /// Registries that updates come from
     Registries(Noun<registries::RegistriesCommand>),
     /// The account's audit log
@@ -167,6 +170,7 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Tokens(noun) => tokens::run(noun.command, &Session::open(&noun.common)?).await,
         C::Users(noun) => users::run(noun.command, &Session::open(&noun.common)?).await,
         C::Roles(noun) => roles::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Access(noun) => access::run(noun.command, &Session::open(&noun.common)?).await,
         C::Registries(noun) => registries::run(noun.command, &Session::open(&noun.common)?).await,
         C::Audit(args) => audit::run(&args, &Session::open(&args.common)?).await,
         C::Completions(args) => generate::completions(&args, program),

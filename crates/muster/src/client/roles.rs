@@ -22,6 +22,9 @@ pub(crate) enum RolesCommand {
         /// What it permits; repeat it for several
         #[arg(long, value_name = "PERMISSION")]
         permission: Vec<String>,
+        /// What it permits only under an access grant; repeat it for several
+        #[arg(long, value_name = "PERMISSION")]
+        needs_grant: Vec<String>,
     },
     /// Show one role
     Show {
@@ -35,6 +38,9 @@ pub(crate) enum RolesCommand {
         /// Everything that it permits; repeat it for several
         #[arg(long, value_name = "PERMISSION")]
         permission: Vec<String>,
+        /// Everything that it permits only under an access grant; repeat it for several
+        #[arg(long, value_name = "PERMISSION")]
+        needs_grant: Vec<String>,
     },
     /// Delete a role that nobody has
     Delete {
@@ -50,6 +56,7 @@ const ROLES: &[Column] = &[
     column("BUILT IN", "is_built_in"),
     column("USERS", "user_count"),
     column("PERMISSIONS", "permissions"),
+    column("UNDER A GRANT", "needs_grant"),
 ];
 
 pub(super) async fn run(command: RolesCommand, session: &Session) -> Result<(), Failure> {
@@ -57,13 +64,13 @@ pub(super) async fn run(command: RolesCommand, session: &Session) -> Result<(), 
     let (http, out) = (&session.http, &session.out);
     match command {
         C::List(list) => out.list(Pages::new(http.get(&["account", "roles"])?, "roles", list.limit()), ROLES).await,
-        C::Create { name, permission } => {
-            let body = json!({ "name": name, "permissions": permission });
+        C::Create { name, permission, needs_grant } => {
+            let body = json!({ "name": name, "permissions": permission, "needs_grant": needs_grant });
             out.object(&http.post(&["account", "roles"])?.json(&body).value().await?, ROLES)
         }
         C::Show { role } => out.object(&http.get(&["account", "roles", &role])?.value().await?, ROLES),
-        C::Set { role, permission } => {
-            let body = json!({ "permissions": permission });
+        C::Set { role, permission, needs_grant } => {
+            let body = json!({ "permissions": permission, "needs_grant": needs_grant });
             out.object(&http.patch(&["account", "roles", &role])?.json(&body).value().await?, ROLES)
         }
         C::Delete { role, consent } => {

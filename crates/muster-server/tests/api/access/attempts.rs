@@ -17,7 +17,7 @@ use crate::app::TestApp;
 use crate::caller::{Answer, Caller, answer};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
 use crate::device_streams;
-use crate::house::password_of;
+use crate::house::{Keys, password_of};
 use crate::orders::{Deployment, FLOW, Order, create, flow};
 use crate::registry_fetches;
 use crate::schema::Schemas;
@@ -32,6 +32,7 @@ pub(crate) struct Scene<'a> {
     deployment: Deployment,
     schemas: Schemas,
     signers: BTreeMap<&'static str, Signer>,
+    asker: Keys,
 }
 
 impl<'a> Scene<'a> {
@@ -56,7 +57,10 @@ impl<'a> Scene<'a> {
         for name in ["viewer", "operator", "admin", "neighbour", "stranger"] {
             signers.insert(name, app.signer(name, TagPolicy::FullControl).await);
         }
-        Self { app, device, flow, deployment, schemas: Schemas::published(), signers }
+        let body = json!({ "name": "on-call", "permissions": [], "needs_grant": ["remote_access"] });
+        app.admin().post("/api/v2/account/roles", &body).await.ok(201);
+        let asker = app.newcomer("asker", "on-call").await.keys;
+        Self { app, device, flow, deployment, schemas: Schemas::published(), signers, asker }
     }
 
     /// A run of a command that nobody has ended.
@@ -176,6 +180,20 @@ impl<'a> Scene<'a> {
                 caller.get(&format!("{}/devices/{device}/output", self.command_run().await)).await
             }
             Operation::AbortCommandRun => caller.post(&format!("{}/abort", self.command_run().await), &json!({})).await,
+            Operation::RequestAccess => self.request_access(&caller, who).await,
+            Operation::ListAccessGrants => caller.get("access_grants").await,
+            Operation::GetAccessGrant => caller.get(&self.access_grant().await).await,
+            Operation::ApproveAccess => {
+                caller.post(&format!("{}/approve", self.access_grant().await), &json!({ "comment": "go on" })).await
+            }
+            Operation::DenyAccess => {
+                caller.post(&format!("{}/deny", self.access_grant().await), &json!({ "comment": "not today" })).await
+            }
+            Operation::RevokeAccess => {
+                let grant = self.access_grant().await;
+                self.app.admin().post(&format!("{grant}/approve"), &json!({})).await.ok(200);
+                caller.post(&format!("{grant}/revoke"), &json!({})).await
+            }
             Operation::SendMonitor => {
                 let values = json!([{ "name": "temperature", "value": "7" }]);
                 caller.post(&format!("monitor/{device}"), &json!({ "app_parameters": values })).await
@@ -444,6 +462,30 @@ impl<'a> Scene<'a> {
     }
 
     /// A device bears what came with its instruction.
+    /// Asks for what a role holds back that viewer and operator get for it.
+    async fn request_access(&self, caller: &Caller<'_>, who: Who) -> Answer {
+        let body = json!({ "name": "writers", "permissions": [], "needs_grant": ["edit_remote_commands"] });
+        self.app.admin().post("/api/v2/account/roles", &body).await;
+        for own in ["viewer", "operator"].into_iter().filter(|own| format!("{who:?}").to_lowercase() == **own) {
+            let roles = ["writers", own].map(|role| json!({ "project_key": "demo", "role": role }));
+            self.app.admin().patch(&format!("/api/v2/account/users/{own}"), &json!({ "roles": roles })).await.ok(200);
+        }
+        let body = json!({
+            "permissions": ["edit_remote_commands"], "reason": "A script is to be mended.", "duration_seconds": 3_600,
+        });
+        caller.post("access_grants", &body).await
+    }
+
+    /// An access grant that somebody else waits for.
+    async fn access_grant(&self) -> String {
+        let body = json!({
+            "permissions": ["remote_access"], "devices": [self.device.uuid], "reason": "Its disk is full.",
+            "duration_seconds": 3_600,
+        });
+        let made = self.app.bearer(self.asker.clone()).post("access_grants", &body).await.ok(201);
+        format!("access_grants/{}", made["access_grant_id"].as_str().unwrap())
+    }
+
     async fn ask_registry(&self, caller: &Caller<'_>, who: Who, right: Right) -> Answer {
         let (method, path, body) = match right {
             Right::CloneFromRegistry => (Method::POST, "app/git-upload-pack", "0000"),

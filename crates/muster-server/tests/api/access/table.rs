@@ -59,10 +59,18 @@ pub(crate) fn expected(operation: Operation, who: Who) -> Cell {
         Credential::AccessToken => match who {
             Who::Anon | Who::Device => Cell::Refused(401),
             Who::Neighbour | Who::Stranger => Cell::Refused(404),
+            Who::Viewer if is_part_of_grant(operation) => Cell::Refused(404),
+            // Who may do everything has nothing to ask for.
+            Who::Admin if operation.requirement() == Requirement::HeldBack => Cell::Refused(409),
             _ if is_allowed(operation, who) => done,
             _ => Cell::Refused(403),
         },
     }
+}
+
+/// Whether it is for those alone who asked for an access grant or may answer it.
+fn is_part_of_grant(operation: Operation) -> bool {
+    matches!(operation.requirement(), Requirement::GrantAnswerer | Requirement::GrantParty)
 }
 
 /// Whether it acts on the caller's account as a whole.
@@ -103,7 +111,9 @@ fn is_allowed(operation: Operation, who: Who) -> bool {
         | Requirement::View
         | Requirement::User
         | Requirement::Account
-        | Requirement::SeeArtifacts => true,
+        | Requirement::SeeArtifacts
+        | Requirement::HeldBack => true,
+        Requirement::GrantAnswerer | Requirement::GrantParty => held.contains(&Permission::RemoteAccess),
         Requirement::Fleet(permission) | Requirement::AnyFleet(permission) | Requirement::Artifacts(permission) => {
             held.contains(&permission)
         }
@@ -176,6 +186,12 @@ or an administrator may see, a token for instance, is here the operator's; for o
 it does not exist. Whatever a user may, a token with a scope may within that scope
 only, and it never acts as an administrator.
 
+What a role holds back, its users have under an access grant only: without one they get 403
+with the code `grant_needed`. An access grant may be for some devices; under such a one only
+operations on one of them can be done. In these attempts it is asked for by a user whose
+role holds `remote_access` back, and viewer and operator have a role that holds
+`edit_remote_commands` back.
+
 A role in the fleet is enough to look at it. What else is needed is a permission;
 the role `operator` has";
 
@@ -219,6 +235,9 @@ fn needs(operation: Operation) -> String {
         (_, Requirement::AnyFleet(permission)) => format!("`{}` in any fleet", permission.as_str()),
         (_, Requirement::Admin) => "an administrator".to_owned(),
         (_, Requirement::SeeArtifacts) => "a role, or a signed address".to_owned(),
+        (_, Requirement::HeldBack) => "a role that holds it back".to_owned(),
+        (_, Requirement::GrantAnswerer) => "all that it lets go, and not to have asked".to_owned(),
+        (_, Requirement::GrantParty) => "to have asked, or to may answer".to_owned(),
         (_, Requirement::Artifacts(permission)) => format!("`{}`, or a signed address", permission.as_str()),
     }
 }
