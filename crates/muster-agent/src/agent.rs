@@ -17,7 +17,7 @@ use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
-use crate::remote::{Carriers, TunnelPolicy, allow_open_files};
+use crate::remote::{Carriers, Policy, Terminals, TunnelPolicy, allow_open_files};
 use crate::run::driver::{Ended, Message, Surroundings, drive};
 use crate::set_aside::Degraded;
 use crate::state::{Enrolment, StateDir, StateError, StateLock};
@@ -65,6 +65,8 @@ pub struct Settings {
     pub degraded: Degraded,
     /// What tunnels may reach.
     pub tunnels: TunnelPolicy,
+    /// Whose terminals may be opened.
+    pub terminals: Terminals,
     /// By what servers are recognised, the device's own aside.
     pub trust: Trust,
     /// Tells the moment.
@@ -150,8 +152,9 @@ impl Life {
         };
         let inbox = to_runs.clone();
         thread::spawn(move || ended.send(drive(surroundings, inbox, messages, to_link)));
+        let policy = Policy { tunnels: settings.tunnels, terminals: settings.terminals.clone() };
         let keeper = Keeper {
-            carriers: Carriers::new(dialer.clone(), settings.tunnels, StdRng::from_seed(rng.random())),
+            carriers: Carriers::new(dialer.clone(), policy, StdRng::from_seed(rng.random())),
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),

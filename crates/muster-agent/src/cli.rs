@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::agent::{self, Settings};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
-use crate::remote::TunnelPolicy;
+use crate::remote::{self, Terminals, TunnelPolicy};
 use crate::run::driver::Ended;
 use crate::server_url::ServerUrl;
 use crate::set_aside::Degraded;
@@ -41,6 +41,8 @@ pub struct AgentEnv {
     /// Executes this program again as a step runner: for `muster-agent` its own
     /// path and `step-runner`.
     pub step_runner: Vec<OsString>,
+    /// The same as what holds a terminal: its own path and `terminal`.
+    pub terminal: Vec<OsString>,
     /// This program, where it is an agent of its own that can be updated; `None` where it
     /// is a part of another.
     pub program: Option<PathBuf>,
@@ -86,6 +88,9 @@ pub enum Command {
     /// Run one step; started by the agent alone
     #[command(hide = true)]
     StepRunner(StepRunnerArgs),
+    /// Hold a terminal; started by the agent alone
+    #[command(hide = true)]
+    Terminal(TerminalArgs),
     /// Become a new copy of the agent; started by the launcher alone
     #[command(hide = true)]
     BecomeCopy(BecomeCopyArgs),
@@ -137,6 +142,10 @@ pub struct RunArgs {
     /// What port tunnels may reach: nothing, the device's own ports, or also other hosts that it reaches
     #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_TUNNELS", default_value = "local")]
     pub tunnels: TunnelPolicy,
+    /// User whose terminals the server may open; may be given again, and the first is the default.
+    /// Without it there are no terminals
+    #[arg(long, value_name = "USER", env = "MUSTER_AGENT_TERMINAL_USERS", value_delimiter = ',')]
+    pub terminal_user: Vec<String>,
     /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
     #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
     pub docker_socket: Option<PathBuf>,
@@ -171,6 +180,20 @@ pub struct StepRunnerArgs {
     /// A step may update this program
     #[arg(long)]
     pub updatable: bool,
+}
+
+/// Options of `terminal`.
+#[derive(Debug, Args)]
+pub struct TerminalArgs {
+    /// Whose it is
+    #[arg(long)]
+    pub user: String,
+    /// What understands its output
+    #[arg(long)]
+    pub term: String,
+    /// Become the shell
+    #[arg(long)]
+    pub shell: bool,
 }
 
 /// Options of `become-copy`.
@@ -217,6 +240,8 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
             runner::run(&args.dir, about, &env.clock, &trust)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
+        Some(Command::Terminal(args)) if args.shell => return Err(remote::shell::become_shell(&args.user, &args.term)),
+        Some(Command::Terminal(_)) => remote::shell::hold()?,
         Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
         None => bail!("no command; see --help"),
     }
@@ -259,7 +284,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
     if let Some(server) = args.server.as_deref() {
         move_server(&state, server, args.server_pin, &degraded)?;
     }
-    let AgentEnv { mut step_runner, crypto, clock, mut rng, program } = env;
+    let AgentEnv { mut step_runner, terminal, crypto, clock, mut rng, program } = env;
     step_runner.extend(program.map(|_| "--updatable".into()));
     let settings = Settings {
         state,
@@ -268,6 +293,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
         reboot_command: args.reboot_command,
         degraded,
         tunnels: args.tunnels,
+        terminals: Terminals::new(args.terminal_user, terminal),
         trust: Trust::of_machine(crypto),
         clock,
     };

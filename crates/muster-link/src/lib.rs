@@ -29,7 +29,7 @@ pub use messages::{
 pub use pin::ServerPin;
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// Where a device dials its control link.
 pub const CONTROL_PATH: &str = "/link/v1/control";
 /// Where a device dials a carrier of streams.

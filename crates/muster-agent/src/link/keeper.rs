@@ -84,8 +84,9 @@ impl<R: Rng> Keeper<R> {
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
         let identity = Identity::from_secret_bytes(&self.secret);
-        let capabilities = capabilities(self.docker_socket.as_deref());
-        let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy());
+        let mut capabilities = capabilities(self.docker_socket.as_deref());
+        capabilities.extend(self.carriers.policy().terminals.capability());
+        let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy().tunnels);
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,
