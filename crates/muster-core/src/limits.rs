@@ -154,7 +154,7 @@ pub const TERMINALS_MAX: usize = 16;
 /// The most columns, and the most rows, of a terminal.
 pub const TERMINAL_CHARS_MAX: u16 = 1_000;
 /// How long nobody may type in a terminal, unless the configuration says otherwise.
-pub const TERMINAL_IDLE_DEFAULT: Duration = Duration::from_secs(15 * 60);
+pub const TERMINAL_IDLE_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// How long what runs in a terminal has to end by itself when the terminal ends.
 pub const TERMINAL_KILL_GRACE: Duration = Duration::from_millis(300);
 /// Bytes of a recording, after which it says that it ends and the terminal goes on.

@@ -23,7 +23,8 @@ impl Pty {
         unlockpt(&master)?;
         let other = ioctl_tiocgptpeer(&master, flags)?;
         fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
-        let pty = Self(AsyncFd::register(master)?);
+        #[expect(deprecated, reason = "what replaces it is unsafe, and asks for what an OwnedFd is anyway")]
+        let pty = Self(AsyncFd::new(master)?);
         pty.resize(size)?;
         Ok((pty, other))
     }

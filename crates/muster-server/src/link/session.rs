@@ -14,8 +14,13 @@ use muster_store::presence::Keepalive;
 use muster_store::targets::{Report, ReportOutcome};
 
 /// What this server can make use of.
-const KNOWN_CAPABILITIES: [&str; 4] =
-    [capability::PORT_TUNNEL, capability::TUNNEL_TO_NETWORK, capability::UPLOAD_FILES, capability::DOCKER_ENGINE];
+const KNOWN_CAPABILITIES: [&str; 5] = [
+    capability::PORT_TUNNEL,
+    capability::TUNNEL_TO_NETWORK,
+    capability::TERMINAL,
+    capability::UPLOAD_FILES,
+    capability::DOCKER_ENGINE,
+];
 
 /// What a device must say first: who it is, and its proof.
 #[derive(Clone, Debug, PartialEq)]
