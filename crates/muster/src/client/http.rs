@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use muster_core::token::Secret;
 use muster_link::ServerPin;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use reqwest::redirect::Policy;
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Response, StatusCode, Url, Version};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -146,6 +150,25 @@ impl Call<'_> {
         let sent = request.send().await.map_err(reqwest::Error::without_url);
         let response = sent.with_context(|| format!("cannot reach {address}"))?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    /// Sends it as the handshake of a WebSocket, and answers with the connection.
+    pub(super) async fn socket(self) -> Result<reqwest::Upgraded, Failure> {
+        let address = origin(&self.url);
+        let key: [u8; 16] = rand::random();
+        let mut request = self.http.client.request(self.method, self.url).version(Version::HTTP_11);
+        if let Some(token) = &self.http.token {
+            request = request.bearer_auth(token.expose());
+        }
+        request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
+        request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, BASE64_STANDARD.encode(key));
+        let sent = request.send().await.map_err(reqwest::Error::without_url);
+        let response = sent.with_context(|| format!("cannot reach {address}"))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(response).await);
+        }
+        let upgraded = response.upgrade().await.map_err(reqwest::Error::without_url);
+        Ok(upgraded.with_context(|| format!("{address} did not change to a WebSocket"))?)
     }
 
     /// Sends it, and reads the JSON of the answer; null where it has no body.

@@ -29,9 +29,11 @@ mod prompt;
 mod registries;
 mod roles;
 mod session;
+mod sessions;
 mod span;
 mod table;
 mod tags;
+mod terminal;
 mod tokens;
 mod tunnels;
 mod users;
@@ -72,6 +74,10 @@ pub(crate) enum ClientCommand {
     Filters(Noun<filters::FiltersCommand>),
     /// Pairing tokens of a fleet, which enrol devices
     PairingTokens(Noun<pairing_tokens::PairingTokensCommand>),
+    /// Open a terminal on a device
+    Terminal(terminal::TerminalArgs),
+    /// Remote sessions on devices of a fleet, and what terminals showed
+    Sessions(Noun<sessions::SessionsCommand>),
     /// Port tunnels to devices of a fleet
     Tunnels(Noun<tunnels::TunnelsCommand>),
     /// Fleets of the account
@@ -113,6 +119,7 @@ pub(crate) fn run(command: ClientCommand, program: Command) -> ExitCode {
     match begin(command, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Ended(_)) => ExitCode::from(failure.exit_code()),
         Err(failure) => {
             eprintln!("muster: {}", table::printable_lines(&failure.to_string()));
             ExitCode::from(failure.exit_code())
@@ -123,7 +130,10 @@ pub(crate) fn run(command: ClientCommand, program: Command) -> ExitCode {
 fn begin(command: ClientCommand, program: Command) -> Result<(), Failure> {
     // One call after the other: the calling thread is enough.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(dispatch(command, program))
+    let done = runtime.block_on(dispatch(command, program));
+    // A thread that waits for a key must not keep the program from ending.
+    runtime.shutdown_background();
+    done
 }
 
 async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failure> {
@@ -141,6 +151,8 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Deployments(noun) => deployments::run(noun.command, &Session::open(&noun.common)?).await,
         C::Filters(noun) => filters::run(noun.command, &Session::open(&noun.common)?).await,
         C::PairingTokens(noun) => pairing_tokens::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Terminal(args) => terminal::run(&args, &Session::open(&args.common)?).await,
+        C::Sessions(noun) => sessions::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tunnels(noun) => tunnels::run(noun.command, &Session::open(&noun.common)?).await,
         C::Fleets(noun) => fleets::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tokens(noun) => tokens::run(noun.command, &Session::open(&noun.common)?).await,
