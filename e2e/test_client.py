@@ -278,6 +278,7 @@ def test_fleets(client):
     assert client.json("fleets", "create", key, "Shops", "--heartbeat", 30)["heartbeat_seconds"] == 30
     client.ok("fleets", "rename", key, "All shops")
     client.ok("fleets", "heartbeat", key, 60)
+    assert client.json("fleets", "network", key, "on")["tunnels_to_network"] is True
     shown = client.json("fleets", "show", key)
     assert (shown["name"], shown["heartbeat_seconds"]) == ("All shops", 60)
     assert key in [fleet["project_key"] for fleet in client.json("fleets", "list")]

@@ -1,5 +1,6 @@
 """TLS: the agent, the client and curl against a server that shows a certificate."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ from muster.binaries import binary
 from muster.flows import document
 from muster.process import Process, clean_environment, run
 from muster.server import Server
+from muster.tunnel import Target, connect, echo, exchange, listens
 from muster.waiting import eventually
 
+MEBIBYTE = 1024 * 1024
 OTHER_PIN = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
@@ -88,8 +91,8 @@ def test_an_artifact_comes_over_the_same_trust(secured, agent, tmp_path):
     assert enroll(agent, secured, secured.pin).returncode == 0
     uuid, fleet = agent.status_uuid(), secured.account.project_key
     agent.start()
-    json = ["--header", "Content-Type: application/json", "--data"]
-    secured.api("/api/v2/account/repositories", *json, '{"name": "files"}')
+    post = ["--header", "Content-Type: application/json", "--data"]
+    secured.api("/api/v2/account/repositories", *post, '{"name": "files"}')
     secured.api("/artifactory/files/a", "--request", "PUT", "--data", "content")
     target = tmp_path / "target"
     step = {"uses": "connect/file", "with": {"device-path": str(target), "registry": "files", "artifactory-path": "a"}}
@@ -99,7 +102,7 @@ def test_an_artifact_comes_over_the_same_trust(secured, agent, tmp_path):
         f'{{"device_filter": {{"groups": [], "filters": [{{"type": "specific_device", "operand": "is", "value": "{uuid}"}}]}},'
         f' "deployment_configuration": {{"flow_uuid": "{flow}"}}}}'
     )
-    secured.api(f"/api/v2/{fleet}/deployments", *json, order)
+    secured.api(f"/api/v2/{fleet}/deployments", *post, order)
     eventually(target.exists, what="the artifact on the device")
     assert target.read_text() == "content"
 
@@ -117,6 +120,33 @@ def test_the_client_logs_in_with_a_pin_and_keeps_it(secured, tmp_path):
 def _with_input(words, text, env):
     command = [str(binary("muster")), *map(str, words)]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, env=env, check=False)
+
+
+def test_streams_and_tunnels_go_over_the_same_trust(secured, agent, tmp_path):
+    assert enroll(agent, secured, secured.pin).returncode == 0
+    uuid, fleet = agent.status_uuid(), secured.account.project_key
+    agent.start()
+    target, data = Target(echo), os.urandom(4 * MEBIBYTE)
+    env = clean_environment(
+        MUSTER_URL=secured.server.url, MUSTER_TOKEN=secured.account.access_token, MUSTER_FLEET=fleet,
+        MUSTER_SERVER_PIN=secured.pin, XDG_CONFIG_HOME=tmp_path,
+    )  # fmt: skip
+    words = [binary("muster"), "tunnel", uuid, str(target.port), "--json"]
+
+    def is_open():
+        return run(binary("muster"), "tunnels", "create", uuid, target.port, "--json", env=env).stdout
+
+    made = json.loads(eventually(is_open, what="a port tunnel"))
+    eventually(lambda: listens(made["server_port"]), what="its listener")
+    here = Process(words, tmp_path / "tunnel.log", env)
+    port = json.loads(here.wait_for_line(r"^\{.*\}$").group())["port"]
+    for each in (made["server_port"], port):
+        with connect(each) as connection:
+            assert exchange(connection, data) == data
+    refused = run(*words[:4], "--stdio", env={**env, "MUSTER_SERVER_PIN": OTHER_PIN})
+    assert refused.returncode == 1 and OTHER_PIN in refused.stderr
+    here.kill9()
+    target.close()
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(tmp_path):

@@ -213,7 +213,10 @@ fn select_sessions() -> SelectStatement {
         .from(remote_sessions::Entity)
         .columns([T::ExitCode, T::ExitSignal, T::IsCutShort, T::IsKept].map(|column| (terminals::Entity, column)))
         .inner_join(devices::Entity, is_its_device())
-        .left_join(terminals::Entity, Expr::col((terminals::Entity, T::SessionId)).equals((remote_sessions::Entity, S::Id)))
+        .left_join(
+            terminals::Entity,
+            Expr::col((terminals::Entity, T::SessionId)).equals((remote_sessions::Entity, S::Id)),
+        )
         .take()
 }
 

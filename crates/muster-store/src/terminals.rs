@@ -43,8 +43,7 @@ fn ids_of(uuids: &[String]) -> SelectStatement {
 }
 
 fn is_of(uuids: &[String]) -> Expr {
-    Expr::col((terminals::Entity, terminals::Column::SessionId))
-        .in_subquery(ids_of(uuids))
+    Expr::col((terminals::Entity, terminals::Column::SessionId)).in_subquery(ids_of(uuids))
 }
 
 impl<C: ConnectionTrait> Db<C> {
@@ -69,8 +68,11 @@ impl<C: ConnectionTrait> Db<C> {
     /// Which of those sessions there are.
     pub async fn known_remote_sessions(&self, uuids: &[String]) -> Result<Vec<String>> {
         use remote_sessions::Column as S;
-        let query =
-            Query::select().column(S::Uuid).from(remote_sessions::Entity).and_where(Expr::col(S::Uuid).is_in(uuids)).take();
+        let query = Query::select()
+            .column(S::Uuid)
+            .from(remote_sessions::Entity)
+            .and_where(Expr::col(S::Uuid).is_in(uuids))
+            .take();
         let rows = self.conn.query_all(&query).await?;
         rows.iter().map(|row| Ok(row.try_get("", "uuid")?)).collect()
     }

@@ -67,8 +67,7 @@ pub async fn begin(app: &App, permitted: &Permitted, order: &TerminalOrder) -> R
             return Err(OpError::Internal(format!("a recording: {error}")));
         }
     };
-    let first =
-        StreamMessage::OpenTerminal { user: order.user.clone(), size: order.size, term: order.term.clone() };
+    let first = StreamMessage::OpenTerminal { user: order.user.clone(), size: order.size, term: order.term.clone() };
     match open_stream(app, held.session().device_id, &first).await {
         Ok(taken) => Ok(Begun { held, taken, recorder }),
         Err(problem) => {
@@ -105,8 +104,7 @@ pub async fn carry(app: App, begun: Begun, upgraded: impl Future<Output = io::Re
         Err(reason) => StreamMessage::Failed { reason: reason.text.to_owned() },
     };
     let _ = timeout(FAREWELL_TIMEOUT, farewell(&mut caller, &told)).await;
-    let end =
-        TerminalEnd { exit_code: exit.code, exit_signal: exit.signal, is_cut_short: recorder.is_cut_short() };
+    let end = TerminalEnd { exit_code: exit.code, exit_signal: exit.signal, is_cut_short: recorder.is_cut_short() };
     drop(recorder);
     let uuid = session.uuid.as_str();
     if let Err(error) = app.store.write(|tx| async move { tx.end_terminal(uuid, end).await }).await {

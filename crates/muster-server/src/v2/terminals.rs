@@ -56,7 +56,8 @@ impl TerminalQuery {
 fn chars(field: &str, text: Option<&str>, default: u16) -> Result<u16, Invalid> {
     let Some(text) = text else { return Ok(default) };
     let number = text.parse().ok().filter(|number| (1..=TERMINAL_CHARS_MAX).contains(number));
-    number.ok_or_else(|| Invalid::new(field, format!("{} is not a number from 1 to {TERMINAL_CHARS_MAX}", quoted(text))))
+    number
+        .ok_or_else(|| Invalid::new(field, format!("{} is not a number from 1 to {TERMINAL_CHARS_MAX}", quoted(text))))
 }
 
 /// A name as systems have them for users and terminals: no option of a program, no path.

@@ -48,6 +48,7 @@ mod patches;
 mod plans;
 mod port_tunnels;
 mod presence;
+mod remote_sessions;
 mod resources;
 mod rollouts;
 mod tag_catalogue;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use muster_core::filter::Rule;
 use muster_core::ids::{DeviceUuid, RowId};
+use muster_core::remote_session::EndReason;
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
 use muster_core::tunnel::TunnelStatus;
 use muster_store::audit::AuditFilter;
 use muster_store::device_tags::AmongDevices;
 use muster_store::port_tunnels::Moved;
+use muster_store::remote_sessions::{SessionBytes, SessionFilter};
 use muster_store::resources::AmongResources;
 use muster_store::tags::TagFilter;
 use muster_store::testing::{
@@ -35,6 +37,7 @@ on_both_engines!(
     each_filter_of_the_audit_log_has_its_index,
     the_data_monitor_walks_no_big_table,
     port_tunnels_walk_no_big_table,
+    remote_sessions_walk_no_big_table,
     artifacts_walk_no_big_table,
     the_tag_service_walks_no_big_table,
     sets_are_not_nested_before_there_are_statistics,
@@ -103,7 +106,7 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 19] = [
+const BIG_TABLES: [&str; 20] = [
     "artifacts",
     "artifact_folders",
     "blobs",
@@ -123,6 +126,7 @@ const BIG_TABLES: [&str; 19] = [
     "app_parameters",
     "app_records",
     "port_tunnels",
+    "remote_sessions",
 ];
 
 /// PostgreSQL may choose to walk a table that is small or of which most is asked
@@ -590,6 +594,40 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
         .await;
     let plans = crowd.plans(async |tx| tx.overdue_port_tunnels(10).await.map(drop)).await;
     assert!(plans[0].contains("port_tunnels_open"), "{}", plans[0]);
+}
+
+/// One for each device; every hundredth of them is open.
+fn session_rows() -> String {
+    format!(
+        r#"INSERT INTO "remote_sessions"
+        ("id", "uuid", "fleet_id", "device_id", "kind", "host", "target", "created_by", "source_ip", "token_id", "home",
+        "is_open", "reason_code", "reason", "created_at", "ends_at", "finished_at", "bytes_to_device",
+        "bytes_from_device")
+        SELECT "id", 'session ' || "id", "fleet_id", "id", 0, '', '22', '', '', 0, 'home', "n" % 100 = 7, '', '', 0, 0,
+        0, 0, 0 FROM {PLACED}"#
+    )
+}
+
+async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, fleet) = (&crowd.house, crowd.house.fleet.id);
+    for rows in [session_rows(), "ANALYZE".to_owned()] {
+        house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
+    }
+    let device = crowd.ids[6];
+    let uuid = &format!("session {device}");
+    let of_device = &SessionFilter { device_id: Some(device), ..SessionFilter::default() };
+    crowd
+        .assert_indexed("a session", async |tx| {
+            tx.remote_sessions(fleet, &SessionFilter::default(), Some(device), 100).await?;
+            tx.remote_sessions(fleet, of_device, None, 100).await?;
+            tx.remote_sessions_count(fleet, of_device).await?;
+            tx.find_remote_session(fleet, uuid).await?;
+            tx.standing_remote_sessions("home").await?;
+            tx.remote_sessions_held_by("home").await?;
+            tx.end_remote_session(uuid, EndReason::FINISHED, SessionBytes::default()).await.map(drop)
+        })
+        .await;
 }
 
 /// For each device an artifact in a folder of its own, and a request; every hundredth blob is unused.

@@ -41,8 +41,9 @@ pub(crate) struct SetArgs {
     update_trigger: Option<Switch>,
 }
 
+/// Whether something holds.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(crate) enum Switch {
     On,
     Off,
 }

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::device_changes::Switch;
 use super::failure::Failure;
 use super::output::ListArgs;
 use super::pages::Pages;
@@ -44,6 +45,14 @@ pub(crate) enum FleetsCommand {
         /// Seconds between two of them
         seconds: u64,
     },
+    /// Allow streams and tunnels to other hosts of the devices' networks, or forbid them
+    Network {
+        /// Key of the fleet
+        key: String,
+        /// Whether they are allowed; each agent must allow them as well
+        #[arg(value_enum)]
+        allowed: Switch,
+    },
     /// Delete a fleet that has no devices
     Delete {
         /// Key of the fleet
@@ -59,6 +68,7 @@ const FLEETS: &[Column] = &[
     column("DEVICES", "device_count"),
     column("GROUPS", "group_count"),
     column("HEARTBEAT S", "heartbeat_seconds"),
+    column("NETWORK", "tunnels_to_network"),
     column("CREATED", "created_time"),
 ];
 
@@ -86,6 +96,13 @@ pub(super) async fn run(command: FleetsCommand, session: &Session) -> Result<(),
             let call = http.patch(&["account", "fleets", &key])?;
             let changed = call.json(&json!({ "heartbeat_seconds": seconds })).value().await?;
             out.done(&changed, &format!("the devices of the fleet {key} give a sign of life every {seconds} s"))
+        }
+        FleetsCommand::Network { key, allowed } => {
+            let call = http.patch(&["account", "fleets", &key])?;
+            let is_allowed = allowed == Switch::On;
+            let changed = call.json(&json!({ "tunnels_to_network": is_allowed })).value().await?;
+            let word = if is_allowed { "allows" } else { "forbids" };
+            out.done(&changed, &format!("the fleet {key} {word} other hosts of its devices' networks"))
         }
         FleetsCommand::Delete { key, consent } => {
             let call = http.delete(&["account", "fleets", &key])?;

@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use muster_core::token::Secret;
 use muster_link::ServerPin;
-use reqwest::header::{
-    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use reqwest::redirect::Policy;
-use reqwest::{Method, Response, StatusCode, Url, Version};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -52,7 +48,7 @@ impl Http {
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(["api", "v2"]).extend(path);
         }
-        Ok(Call { http: self, method, url, body: None, header: None })
+        Ok(Call { http: self, method, url, body: None, header: None, websocket_key: None })
     }
 
     pub(super) fn get(&self, path: &[&str]) -> Result<Call<'_>, Failure> {
@@ -92,6 +88,8 @@ pub(super) struct Call<'a> {
     body: Option<(HeaderValue, Vec<u8>)>,
     /// Beside those of every call.
     header: Option<(&'static str, String)>,
+    /// Of the handshake that it is.
+    websocket_key: Option<String>,
 }
 
 impl Call<'_> {
@@ -115,6 +113,12 @@ impl Call<'_> {
         self
     }
 
+    /// As the handshake of a WebSocket, with that key.
+    pub(super) fn websocket(mut self, key: &str) -> Self {
+        self.websocket_key = Some(key.to_owned());
+        self
+    }
+
     /// With a JSON body.
     pub(super) fn json(mut self, body: &Value) -> Self {
         self.body = Some((HeaderValue::from_static("application/json"), body.to_string().into_bytes()));
@@ -129,8 +133,9 @@ impl Call<'_> {
 
     /// The same call again, with a parameter more.
     pub(super) fn page(&self, limit: u64, after: Option<&str>) -> Self {
-        let Self { http, method, url, body, header } = self;
-        let again = Self { http, method: method.clone(), url: url.clone(), body: body.clone(), header: header.clone() };
+        let Self { http, method, url, body, header, websocket_key: _ } = self;
+        let (method, url, body, header) = (method.clone(), url.clone(), body.clone(), header.clone());
+        let again = Self { http, method, url, body, header, websocket_key: None };
         again.query("limit", &limit.to_string()).maybe("after", after)
     }
 
@@ -144,31 +149,20 @@ impl Call<'_> {
         if let Some((name, value)) = self.header {
             request = request.header(name, value);
         }
+        if let Some(key) = self.websocket_key {
+            request = request.header(CONNECTION, "upgrade").header(UPGRADE, "websocket");
+            request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, key);
+        }
         if let Some((kind, body)) = self.body {
             request = request.header(CONTENT_TYPE, kind).body(body);
         }
         let sent = request.send().await.map_err(reqwest::Error::without_url);
         let response = sent.with_context(|| format!("cannot reach {address}"))?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
-    }
-
-    /// Sends it as the handshake of a WebSocket, and answers with the connection.
-    pub(super) async fn socket(self) -> Result<reqwest::Upgraded, Failure> {
-        let address = origin(&self.url);
-        let key: [u8; 16] = rand::random();
-        let mut request = self.http.client.request(self.method, self.url).version(Version::HTTP_11);
-        if let Some(token) = &self.http.token {
-            request = request.bearer_auth(token.expose());
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            Ok(response)
+        } else {
+            Err(refusal(response).await)
         }
-        request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
-        request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, BASE64_STANDARD.encode(key));
-        let sent = request.send().await.map_err(reqwest::Error::without_url);
-        let response = sent.with_context(|| format!("cannot reach {address}"))?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(refusal(response).await);
-        }
-        let upgraded = response.upgrade().await.map_err(reqwest::Error::without_url);
-        Ok(upgraded.with_context(|| format!("{address} did not change to a WebSocket"))?)
     }
 
     /// Sends it, and reads the JSON of the answer; null where it has no body.

@@ -8,6 +8,7 @@ mod audit;
 mod deploy;
 mod deployments;
 mod device_changes;
+mod device_stream;
 mod devices;
 mod failure;
 mod filter;
@@ -31,10 +32,12 @@ mod roles;
 mod session;
 mod sessions;
 mod span;
+mod ssh;
 mod table;
 mod tags;
 mod terminal;
 mod tokens;
+mod tunnel;
 mod tunnels;
 mod users;
 mod watch;
@@ -58,6 +61,10 @@ pub(crate) enum ClientCommand {
     Whoami(Alone),
     /// Deploy a flow: show what would happen, ask, and follow it to its end
     Deploy(Box<deploy::DeployArgs>),
+    /// A port of a device, here
+    Tunnel(tunnel::TunnelArgs),
+    /// OpenSSH's client, to a device
+    Ssh(ssh::SshArgs),
     /// Devices of a fleet
     Devices(Noun<devices::DevicesCommand>),
     /// Groups of a fleet
@@ -131,7 +138,7 @@ fn begin(command: ClientCommand, program: Command) -> Result<(), Failure> {
     // One call after the other: the calling thread is enough.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(dispatch(command, program));
-    // A thread that waits for a key must not keep the program from ending.
+    // Whoever reads standard input waits for it in a thread, perhaps for ever.
     runtime.shutdown_background();
     done
 }
@@ -143,6 +150,8 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Logout(args) => login::log_out(&args).await,
         C::Whoami(args) => login::who_am_i(&Session::open(&args.common)?).await,
         C::Deploy(args) => deploy::run(&args).await,
+        C::Tunnel(args) => tunnel::run(&args).await,
+        C::Ssh(args) => ssh::run(&args),
         C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
         C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,

@@ -1,6 +1,7 @@
 //! One command's view of the world: which server, as whom, in which fleet, and how
 //! the answer is wanted.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -41,6 +42,21 @@ const CONNECTION: &str = "Connection";
 const TOKEN_ENV: &str = "MUSTER_TOKEN";
 
 impl Common {
+    /// The same options, for a program that this one starts. What stands in the
+    /// environment is there anyway.
+    pub(super) fn again(&self) -> Vec<OsString> {
+        let pin = self.server_pin.as_ref().map(ToString::to_string);
+        let options = [
+            ("--url", self.url.clone().map(OsString::from)),
+            ("--server-pin", pin.map(OsString::from)),
+            ("--token-file", self.token_file.clone().map(PathBuf::into_os_string)),
+            ("--fleet", self.fleet.clone().map(OsString::from)),
+            ("--profile", self.profile.clone().map(OsString::from)),
+        ];
+        let given = options.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
+        given.flatten().collect()
+    }
+
     /// Name of the profile that is meant.
     pub(super) fn profile_name(&self) -> &str {
         self.profile.as_deref().unwrap_or(DEFAULT_PROFILE)

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Subcommand;
-use muster_link::stream::{Carrier, Side, StreamMessage, Talk, Turn};
+use muster_link::stream::{StreamMessage, Talk, Turn};
 use serde_json::Value;
 use tokio::time::sleep;
 
+use super::device_stream;
 use super::failure::Failure;
 use super::output::ListArgs;
 use super::pages::Pages;
 use super::session::Session;
 use super::table::{Column, column};
-use super::terminal::mask_seed;
 
 /// What can be done with remote sessions.
 #[derive(Subcommand)]
@@ -104,8 +104,8 @@ pub(super) async fn run(command: SessionsCommand, session: &Session) -> Result<(
             }
         }
         SessionsCommand::Watch { session: id } => {
-            let socket = http.get(&[all[0], all[1], &id, "watch"])?.socket().await?;
-            watch(Talk::new(Carrier::new(socket, Side::Client, mask_seed()))).await
+            let carrier = device_stream::socket(http.get(&[all[0], all[1], &id, "watch"])?).await?;
+            watch(Talk::new(carrier)).await
         }
     }
 }

@@ -5,12 +5,13 @@ use std::os::fd::AsFd;
 
 use anyhow::Context;
 use clap::Args;
-use muster_link::stream::{Carrier, Exit, Side, StreamMessage, Talk, TerminalSize, Turn};
+use muster_link::stream::{Exit, StreamMessage, Talk, TerminalSize, Turn};
 use reqwest::Upgraded;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::device_stream;
 use super::failure::Failure;
 use super::session::{Common, Session};
 
@@ -64,20 +65,16 @@ pub(super) async fn run(args: &TerminalArgs, session: &Session) -> Result<(), Fa
     let call = session.http.get(&[session.fleet()?, "devices", &args.device, "terminal"])?;
     let call = call.query("columns", &size.columns.to_string()).query("rows", &size.rows.to_string());
     let term = std::env::var("TERM").ok();
-    let socket = call.maybe("user", args.user.as_deref()).maybe("term", term.as_deref()).socket().await?;
+    let socket = call.maybe("user", args.user.as_deref()).maybe("term", term.as_deref());
+    let carrier = device_stream::socket(call).await?;
     let raw = RawMode::begin()?;
-    let ended = serve(Talk::new(Carrier::new(socket, Side::Client, mask_seed()))).await;
+    let ended = serve(Talk::new(carrier)).await;
     drop(raw);
     match ended? {
         Exit { signal: Some(signal), .. } => Err(Failure::Ended(SIGNAL_EXIT_CODE + signal)),
         Exit { code: Some(0), .. } => Ok(()),
         Exit { code, .. } => Err(Failure::Ended(code.unwrap_or(1))),
     }
-}
-
-/// Masks of frames must not be guessed.
-pub(super) fn mask_seed() -> u64 {
-    rand::random()
 }
 
 fn size() -> TerminalSize {
@@ -168,7 +165,9 @@ mod tests {
         for pieces in [&["~."][..], &["ls\r", "~", "."], &["a\n~."]] {
             assert_eq!(taken(pieces), None, "{pieces:?}");
         }
-        for (pieces, expected) in [(&["a~."][..], "a~."), (&["~~."], "~."), (&["~", "x"], "~x"), (&["\r~a~."], "\r~a~.")] {
+        for (pieces, expected) in
+            [(&["a~."][..], "a~."), (&["~~."], "~."), (&["~", "x"], "~x"), (&["\r~a~."], "\r~a~.")]
+        {
             assert_eq!(taken(pieces).as_deref(), Some(expected), "{pieces:?}");
         }
     }
