@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from muster.client import Client
 from muster.terminal import Refused, Terminal
 from muster.waiting import eventually
 
@@ -181,3 +182,32 @@ def test_the_device_decides_whose_terminals_there_are(terminals):
     with pytest.raises(Refused) as refused:
         terminals.open(token="nobody")
     assert refused.value.status == 401
+
+
+def test_the_client_is_a_terminal(terminals, tmp_path):
+    client = Client(tmp_path, terminals.world.server, terminals.account)
+    prompt = "# " if USER == "root" else "$ "
+    answers = [(prompt, "stty size; echo do''ne"), ("done", "exit 5")]
+    code, shown = client.on_terminal("terminal", terminals.agent.uuid, answers=answers, columns=97)
+    assert (code, "40 97" in shown) == (5, True), shown
+    session = terminals.newest()
+    terminals.over(session, "finished")
+    replayed = client.ok("sessions", "replay", session["session_id"], "--speed", 100)
+    assert "40 97" in replayed
+    raw = client.ok("sessions", "replay", session["session_id"], "--raw")
+    assert json.loads(raw.splitlines()[0])["width"] == 97
+    assert "40 97" in client.ok("sessions", "watch", session["session_id"])
+    assert session["session_id"] in client.ok("sessions", "list", "--kind", "terminal")
+
+
+def test_a_recording_survives_a_killed_server(worlds):
+    world = worlds().open()
+    terminals = Terminals(world, world.device().start("--terminal-user", USER).wait_connected(world.v1))
+    terminal = terminals.open()
+    terminal.run("echo last''ing", "lasting")
+    session = terminals.newest()
+    world.server.kill9()
+    world.server.restart()
+    terminals.over(session, "server_stopped")
+    _, events = terminals.recording(session)
+    assert "lasting" in shown(events)
