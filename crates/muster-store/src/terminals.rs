@@ -59,6 +59,7 @@ impl<C: ConnectionTrait> Db<C> {
             .and_where(Expr::col((terminals::Entity, T::DeleteAt)).lte(self.now().as_millis()))
             .and_where(Expr::col((remote_sessions::Entity, S::Home)).eq(home))
             .order_by((terminals::Entity, T::DeleteAt), Order::Asc)
+            .order_by((terminals::Entity, T::SessionId), Order::Asc)
             .limit(limit)
             .take();
         let rows = self.conn.query_all(&query).await?;
