@@ -22,6 +22,8 @@ use crate::net::Stream;
 
 /// Bytes of output that are read at once.
 const OUTPUT_BYTES: usize = 16 * 1024;
+/// Bytes that were typed, and that nothing in the terminal has read.
+const INPUT_BYTES_MAX: usize = 1024 * 1024;
 /// How long the last output may take, once the shell has ended.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(2);
 
@@ -125,8 +127,12 @@ async fn serve(mut talk: Talk<Stream>, pty: &Pty, control: &mut UnixStream) -> R
             read.await.unwrap_or(Ok(0))
         };
         tokio::select! {
-            turn = talk.turn(input.is_empty()) => match turn.map_err(|error| error.to_string())? {
-                Turn::Data(bytes) => input = bytes,
+            // Always heard, so that the end of the carrier is, too.
+            turn = talk.turn(true) => match turn.map_err(|error| error.to_string())? {
+                Turn::Data(bytes) if input.len() + bytes.len() > INPUT_BYTES_MAX => {
+                    return Err("what runs in the terminal does not read what is typed".to_owned());
+                }
+                Turn::Data(bytes) => input.extend(bytes),
                 Turn::Message(StreamMessage::Resize(size)) => pty.resize(size).map_err(|error| error.to_string())?,
                 Turn::Message(StreamMessage::End) => return Ok(()),
                 Turn::Message(StreamMessage::Unknown) | Turn::Sent => {}

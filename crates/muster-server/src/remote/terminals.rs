@@ -214,7 +214,6 @@ pub async fn show(
 async fn follow(watcher: &mut Talk<TokioIo<Upgraded>>, opened: Opened) -> Option<()> {
     let Opened { mut file, mut growing, .. } = opened;
     let mut piece = vec![0; PIECE_BYTES];
-    let mut sent = 0;
     loop {
         // Before the file is read: what is over then has its last byte there.
         let progress = growing.as_mut().map(|growing| *growing.borrow_and_update());
@@ -223,13 +222,11 @@ async fn follow(watcher: &mut Talk<TokioIo<Upgraded>>, opened: Opened) -> Option
             if length == 0 {
                 break;
             }
-            sent += length as u64;
             watcher.say_bytes(piece[..length].to_vec()).ok()?;
             timeout(WATCHER_TIMEOUT, watcher.flush()).await.ok()?.ok()?;
         }
         match progress {
             Some(Progress { is_over: false, .. }) => {}
-            Some(Progress { bytes, .. }) if sent < bytes => continue,
             _ => return Some(()),
         }
         let grown = async {
