@@ -14,9 +14,9 @@ use muster_store::audit::AuditFilter;
 use muster_store::device_tags::AmongDevices;
 use muster_store::port_tunnels::Moved;
 use muster_store::remote_sessions::{SessionBytes, SessionFilter};
-use muster_store::terminals::TerminalEnd;
 use muster_store::resources::AmongResources;
 use muster_store::tags::TagFilter;
+use muster_store::terminals::TerminalEnd;
 use muster_store::testing::{
     Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_resources, seed_tag,
 };

@@ -65,7 +65,7 @@ pub(super) async fn run(args: &TerminalArgs, session: &Session) -> Result<(), Fa
     let call = session.http.get(&[session.fleet()?, "devices", &args.device, "terminal"])?;
     let call = call.query("columns", &size.columns.to_string()).query("rows", &size.rows.to_string());
     let term = std::env::var("TERM").ok();
-    let socket = call.maybe("user", args.user.as_deref()).maybe("term", term.as_deref());
+    let call = call.maybe("user", args.user.as_deref()).maybe("term", term.as_deref());
     let carrier = device_stream::socket(call).await?;
     let raw = RawMode::begin()?;
     let ended = serve(Talk::new(carrier)).await;
