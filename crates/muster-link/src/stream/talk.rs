@@ -65,7 +65,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         if self.0.has_output() && self.0.poll_send(cx)?.is_ready() {
             return Poll::Ready(Ok(Turn::Sent));
         }
-        while listens {
+        loop {
+            if !listens {
+                break;
+            }
             if let Some(turn) = self.parse()? {
                 return Poll::Ready(Ok(turn));
             }
