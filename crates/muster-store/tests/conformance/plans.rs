@@ -636,9 +636,9 @@ async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
             tx.standing_remote_sessions("home").await?;
             tx.remote_sessions_held_by("home").await?;
             tx.recordings_due("home", 100).await?;
-            tx.known_remote_sessions(&[uuid.clone()]).await?;
+            tx.known_remote_sessions(std::slice::from_ref(uuid)).await?;
             tx.end_terminal(uuid, TerminalEnd::default()).await?;
-            tx.forget_recordings(&[uuid.clone()]).await?;
+            tx.forget_recordings(std::slice::from_ref(uuid)).await?;
             tx.end_remote_session(uuid, EndReason::FINISHED, SessionBytes::default()).await.map(drop)
         })
         .await;

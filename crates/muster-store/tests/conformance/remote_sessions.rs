@@ -165,7 +165,7 @@ async fn a_terminal_ends_and_its_recording_is_kept_for_a_while(db: TestDatabase)
     assert_eq!(house.store().read().recordings_due("other", 9).await.unwrap(), [""; 0]);
     let forgotten = [first.clone()];
     house.write(async |tx| tx.forget_recordings(&forgotten).await).await.unwrap();
-    assert_eq!(due().await, [second.clone()]);
+    assert_eq!(due().await, std::slice::from_ref(&second));
     assert!(!found(&house, &first).await.unwrap().terminal.unwrap().is_kept);
     let asked = [first.clone(), "nobody".to_owned()];
     assert_eq!(house.store().read().known_remote_sessions(&asked).await.unwrap(), [first]);
