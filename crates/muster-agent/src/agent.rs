@@ -19,7 +19,7 @@ use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
-use crate::remote::{Carriers, TunnelPolicy, allow_open_files};
+use crate::remote::{Carriers, Policy, Terminals, TunnelPolicy, allow_open_files};
 use crate::run::driver::{Ended, Message, Surroundings, drive};
 use crate::set_aside::Degraded;
 use crate::state::{Enrolment, StateDir, StateError, StateLock};
@@ -69,6 +69,8 @@ pub struct Settings {
     pub tunnels: TunnelPolicy,
     /// What remote commands may be run.
     pub commands: CommandPolicy,
+    /// Whose terminals may be opened.
+    pub terminals: Terminals,
     /// By what servers are recognised, the device's own aside.
     pub trust: Trust,
     /// Tells the moment.
@@ -157,11 +159,12 @@ impl Life {
         let inbox = to_runs.clone();
         thread::spawn(move || ended.send(drive(surroundings, inbox, messages, to_link)));
         let (to_commands, command_reports, commands_ended) = begin_commands(settings)?;
+        let policy = Policy { tunnels: settings.tunnels, terminals: settings.terminals.clone() };
         let keeper = Keeper {
             commands: settings.commands.clone(),
             to_commands: to_commands.clone(),
             command_reports,
-            carriers: Carriers::new(dialer.clone(), settings.tunnels, StdRng::from_seed(rng.random())),
+            carriers: Carriers::new(dialer.clone(), policy, StdRng::from_seed(rng.random())),
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),

@@ -22,7 +22,7 @@ use crate::agent::{self, Settings};
 use crate::command::policy::{CommandPolicy, become_user};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
-use crate::remote::TunnelPolicy;
+use crate::remote::{self, Terminals, TunnelPolicy};
 use crate::run::driver::Ended;
 use crate::server_url::ServerUrl;
 use crate::set_aside::Degraded;
@@ -42,6 +42,8 @@ pub struct AgentEnv {
     /// Executes this program again as a step runner: for `muster-agent` its own
     /// path and `step-runner`.
     pub step_runner: Vec<OsString>,
+    /// The same as what holds a terminal: its own path and `terminal`.
+    pub terminal: Vec<OsString>,
     /// This program, where it is an agent of its own that can be updated; `None` where it
     /// is a part of another.
     pub program: Option<PathBuf>,
@@ -90,6 +92,9 @@ pub enum Command {
     /// Become a user, and then a program; started by step runners alone
     #[command(hide = true)]
     BecomeUser(BecomeUserArgs),
+    /// Hold a terminal; started by the agent alone
+    #[command(hide = true)]
+    Terminal(TerminalArgs),
     /// Become a new copy of the agent; started by the launcher alone
     #[command(hide = true)]
     BecomeCopy(BecomeCopyArgs),
@@ -144,6 +149,10 @@ pub struct RunArgs {
     /// Remote commands: off for none, any for any user, or the users who may run them, as pi,deploy
     #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_COMMANDS", default_value_t = CommandPolicy::Any)]
     pub commands: CommandPolicy,
+    /// User whose terminals the server may open; may be given again, and the first is the default.
+    /// Without it there are no terminals
+    #[arg(long, value_name = "USER", env = "MUSTER_AGENT_TERMINAL_USERS", value_delimiter = ',')]
+    pub terminal_user: Vec<String>,
     /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
     #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
     pub docker_socket: Option<PathBuf>,
@@ -188,6 +197,20 @@ pub struct BecomeUserArgs {
     /// The program, and what it is started with
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub program: Vec<OsString>,
+}
+
+/// Options of `terminal`.
+#[derive(Debug, Args)]
+pub struct TerminalArgs {
+    /// Whose it is
+    #[arg(long)]
+    pub user: String,
+    /// What understands its output
+    #[arg(long)]
+    pub term: String,
+    /// Become the shell
+    #[arg(long)]
+    pub shell: bool,
 }
 
 /// Options of `become-copy`.
@@ -235,6 +258,8 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
         Some(Command::BecomeUser(args)) => match become_user(&args.user, &args.program)? {},
+        Some(Command::Terminal(args)) if args.shell => return Err(remote::shell::become_shell(&args.user, &args.term)),
+        Some(Command::Terminal(_)) => remote::shell::hold()?,
         Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
         None => bail!("no command; see --help"),
     }
@@ -277,7 +302,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
     if let Some(server) = args.server.as_deref() {
         move_server(&state, server, args.server_pin, &degraded)?;
     }
-    let AgentEnv { mut step_runner, crypto, clock, mut rng, program } = env;
+    let AgentEnv { mut step_runner, terminal, crypto, clock, mut rng, program } = env;
     step_runner.extend(program.map(|_| "--updatable".into()));
     let settings = Settings {
         state,
@@ -287,6 +312,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
         degraded,
         tunnels: args.tunnels,
         commands: args.commands,
+        terminals: Terminals::new(args.terminal_user, terminal),
         trust: Trust::of_machine(crypto),
         clock,
     };

@@ -21,6 +21,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let own_path = std::env::current_exe().context("cannot find this program")?;
     let env = AgentEnv {
         step_runner: vec![own_path.clone().into(), "step-runner".into()],
+        terminal: vec![own_path.clone().into(), "terminal".into()],
         program: Some(own_path),
         crypto: Arc::new(rustls::crypto::ring::default_provider()),
         clock: Clock::system(),

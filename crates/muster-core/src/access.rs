@@ -19,11 +19,13 @@ pub enum Permission {
     RemoteAccess,
     /// Run remote commands.
     RunRemoteCommands,
+    /// Watch terminals of others, and replay their recordings. Muster's own.
+    WatchSessions,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ManageGroups,
         Self::EditRemoteCommands,
         Self::Deploy,
@@ -31,6 +33,7 @@ impl Permission {
         Self::RegisterAndMoveDevices,
         Self::RemoteAccess,
         Self::RunRemoteCommands,
+        Self::WatchSessions,
     ];
 
     /// How the permission is stored and shown.
@@ -43,6 +46,7 @@ impl Permission {
             Self::RegisterAndMoveDevices => "register_and_move_devices",
             Self::RemoteAccess => "remote_access",
             Self::RunRemoteCommands => "run_remote_commands",
+            Self::WatchSessions => "watch_sessions",
         }
     }
 
@@ -198,6 +202,7 @@ macro_rules! operations {
 
 use Permission::{
     Deploy, EditRemoteCommands, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess, RunRemoteCommands,
+    WatchSessions,
 };
 use Requirement::{
     Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, GrantAnswerer, GrantParty, HeldBack,
@@ -308,12 +313,18 @@ operations! {
     RevokeAccess, "POST" "/api/v2/{project_key}/access_grants/{access_grant_id}/revoke", AccessToken, GrantParty;
     /// Bytes to and from a port of a device, over the caller's own connection.
     OpenDeviceStream, "GET" "/api/v2/{project_key}/devices/{device_uuid}/stream", AccessToken, Fleet(RemoteAccess);
+    /// A terminal on a device.
+    OpenTerminal, "GET" "/api/v2/{project_key}/devices/{device_uuid}/terminal", AccessToken, Fleet(RemoteAccess);
     /// A fleet's remote sessions, page by page.
     ListRemoteSessions, "GET" "/api/v2/{project_key}/remote_sessions", AccessToken, Fleet(RemoteAccess);
     /// One remote session.
     GetRemoteSession, "GET" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
     /// End a remote session, whoever opened it.
     EndRemoteSession, "DELETE" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
+    /// The recording of a terminal. Needs a permission of its own: whatever was shown is in it.
+    GetSessionRecording, "GET" "/api/v2/{project_key}/remote_sessions/{session_id}/recording", AccessToken, Fleet(WatchSessions);
+    /// What a terminal shows, from its begin on and while it does.
+    WatchSession, "GET" "/api/v2/{project_key}/remote_sessions/{session_id}/watch", AccessToken, Fleet(WatchSessions);
     /// Send values of a device to the data monitor.
     SendMonitor, "POST" "/api/v2/{project_key}/monitor/{device_uuid}", AccessToken, Fleet(ModifyDevices);
     /// The names of a fleet's values in the data monitor, page by page.

@@ -149,6 +149,22 @@ pub const TUNNEL_LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 pub const STREAM_IDLE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// The same, once one of its sides has ended.
 pub const STREAM_HALF_CLOSED_IDLE: Duration = Duration::from_secs(5 * 60);
+/// Terminals at once on a device.
+pub const TERMINALS_MAX: usize = 16;
+/// The most columns, and the most rows, of a terminal.
+pub const TERMINAL_CHARS_MAX: u16 = 1_000;
+/// How long nobody may type in a terminal, unless the configuration says otherwise.
+pub const TERMINAL_IDLE_DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// How long what runs in a terminal has to end by itself when the terminal ends.
+pub const TERMINAL_KILL_GRACE: Duration = Duration::from_millis(300);
+/// Bytes of a recording, after which it says that it ends and the terminal goes on.
+pub const RECORDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Days that recordings are kept, unless the configuration says otherwise.
+pub const RECORDING_DAYS_DEFAULT: u64 = 90;
+/// Who may watch terminals of one server at once.
+pub const WATCHERS_MAX: usize = 256;
+/// How long a watcher may take nothing before it is dropped.
+pub const WATCHER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at once through one port tunnel, unless the configuration says otherwise.
 pub const TUNNEL_CONNECTIONS_DEFAULT: usize = 1_000;
 /// Connections at once through all port tunnels of one server, unless the configuration says otherwise.

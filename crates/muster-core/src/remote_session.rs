@@ -68,6 +68,9 @@ impl EndReason {
     pub const ENDED_BY_USER: Self = Self { code: "ended_by_user", text: "A person ended the session." };
     /// The device was deleted.
     pub const DEVICE_DELETED: Self = Self { code: "device_deleted", text: "The device was deleted." };
+    /// What it shows could not be recorded any more.
+    pub const RECORDING_FAILED: Self =
+        Self { code: "recording_failed", text: "What the terminal shows could not be recorded." };
     /// The server stopped, or was started anew.
     pub const SERVER_STOPPED: Self = Self { code: "server_stopped", text: "The server stopped." };
 }

@@ -53,7 +53,7 @@ mod tests {
 
     fn scope() -> impl Strategy<Value = Scope> {
         let fleets = proptest::option::of(proptest::collection::btree_set(1..4_i64, 0..3));
-        let permissions = proptest::option::of(proptest::sample::subsequence(Permission::ALL.to_vec(), 0..7));
+        let permissions = proptest::option::of(proptest::sample::subsequence(Permission::ALL.to_vec(), 0..8));
         (fleets, permissions)
             .prop_map(|(fleets, held)| Scope { fleets, permissions: held.map(|held| held.into_iter().collect()) })
     }

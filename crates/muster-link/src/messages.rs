@@ -131,6 +131,8 @@ pub mod capability {
     pub const PORT_TUNNEL: &str = "port_tunnel";
     /// Opens tunnels to ports of other hosts in its network too. Since version 4.
     pub const TUNNEL_TO_NETWORK: &str = "tunnel_to_network";
+    /// Opens terminals. Since version 5.
+    pub const TERMINAL: &str = "terminal";
     /// Uploads files of the device.
     pub const UPLOAD_FILES: &str = "upload_files";
     /// Runs remote commands. Since version 5.

@@ -19,6 +19,7 @@ use crate::deploy::wake::Wake;
 use crate::link::registry::Links;
 use crate::remote::carriers::Carriers;
 use crate::remote::live::Tunnels;
+use crate::remote::recordings::Recordings;
 use crate::remote::sessions::Sessions;
 use crate::telemetry::buffer::KeepaliveBuffer;
 use crate::telemetry::file_store::FileStore;
@@ -41,6 +42,8 @@ pub struct Parts {
     pub tunnels: Tunnels,
     /// The sessions of people on devices that this server holds.
     pub sessions: Sessions,
+    /// What terminals showed.
+    pub recordings: Recordings,
     /// Wakes the deployment engine.
     pub wake: Wake,
     /// Takes reports of devices.

@@ -36,6 +36,7 @@ use crate::listener;
 use crate::remote::carriers::Carriers;
 use crate::remote::keeper;
 use crate::remote::live::Tunnels;
+use crate::remote::recordings::{self, Recordings};
 use crate::remote::sessions::Sessions;
 use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
@@ -70,6 +71,7 @@ impl Server {
         let store = open_store(&config, clock, store_rng).await?;
         let vault = Vault::open(&config.secret_key_file, &store, &mut rng).await?;
         let files = FileStore::open(&config.data).context("cannot write the folder of device files")?;
+        let recordings = Recordings::open(&config.data).context("cannot write the folder of recordings")?;
         let objects = open_objects(&config).await?;
         let certificates = config.tls.clone().map(Certificates::open).transpose()?;
         let tls = certificates.as_ref().map(|shown| anyhow::Ok(TlsAcceptor::from(Arc::new(shown.config()?))));
@@ -83,6 +85,7 @@ impl Server {
             carriers: Carriers::default(),
             tunnels: Tunnels::new(config.connections_max),
             sessions: Sessions::default(),
+            recordings,
             home,
             links: Links::default(),
             wake: Wake::default(),
@@ -118,6 +121,7 @@ impl Server {
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(keeper::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(access_grants::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(recordings::run(app.clone())));
         let pin = certificates.as_ref().map(|shown| shown.pin());
         if let (Some(certificates), Some(TlsSource::Acme(settings))) = (&certificates, &app.config.tls) {
             let keeper = acme::Keeper::open(app.clone(), settings.clone(), Arc::clone(certificates)).await?;

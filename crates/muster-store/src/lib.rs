@@ -54,6 +54,7 @@ pub mod sealing;
 mod standing;
 pub mod tags;
 pub mod targets;
+pub mod terminals;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod token_list;

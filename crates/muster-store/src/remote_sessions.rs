@@ -12,10 +12,11 @@ use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter};
 
 use crate::db::{Db, Result, Tx};
-use crate::entities::{devices, remote_sessions};
+use crate::entities::{devices, remote_sessions, terminals};
 use crate::error::StoreError;
 use crate::page::cut;
 use crate::standing::{StandingRow, with_standing};
+use crate::terminals::Terminal;
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct RemoteSession {
     pub bytes_to_device: u64,
     /// Bytes from the device; told at its end.
     pub bytes_from_device: u64,
+    /// Where it is a terminal.
+    pub terminal: Option<Terminal>,
 }
 
 /// A session to be made.
@@ -83,6 +86,8 @@ pub struct NewSession {
     pub home: String,
     /// When it ends by itself.
     pub ends_at: Timestamp,
+    /// Where it is a terminal, until when its recording is kept.
+    pub recording_until: Option<Timestamp>,
 }
 
 /// What a session has moved.
@@ -128,12 +133,22 @@ struct Row {
     finished_at: i64,
     bytes_to_device: i64,
     bytes_from_device: i64,
+    exit_code: Option<i64>,
+    exit_signal: Option<i64>,
+    is_cut_short: Option<bool>,
+    is_kept: Option<bool>,
 }
 
 impl TryFrom<Row> for RemoteSession {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
+        let terminal = row.is_kept.map(|is_kept| Terminal {
+            exit_code: row.exit_code,
+            exit_signal: row.exit_signal,
+            is_cut_short: row.is_cut_short.unwrap_or(false),
+            is_kept,
+        });
         let corrupt = || StoreError::Corrupt { table: "remote_sessions", problem: "kind".to_owned() };
         Ok(Self {
             id: row.id,
@@ -155,6 +170,7 @@ impl TryFrom<Row> for RemoteSession {
             finished_at: crate::targets::moment(row.finished_at),
             bytes_to_device: row.bytes_to_device.try_into().unwrap_or(0),
             bytes_from_device: row.bytes_from_device.try_into().unwrap_or(0),
+            terminal,
         })
     }
 }
@@ -174,7 +190,7 @@ fn is_its_device() -> Expr {
 }
 
 fn select_sessions() -> SelectStatement {
-    use remote_sessions::Column as S;
+    use {remote_sessions::Column as S, terminals::Column as T};
     let names = [
         S::Id,
         S::Uuid,
@@ -199,7 +215,12 @@ fn select_sessions() -> SelectStatement {
         .column((devices::Entity, devices::Column::AccountId))
         .expr_as(Expr::col((devices::Entity, devices::Column::Uuid)), "device_uuid")
         .from(remote_sessions::Entity)
+        .columns([T::ExitCode, T::ExitSignal, T::IsCutShort, T::IsKept].map(|column| (terminals::Entity, column)))
         .inner_join(devices::Entity, is_its_device())
+        .left_join(
+            terminals::Entity,
+            Expr::col((terminals::Entity, T::SessionId)).equals((remote_sessions::Entity, S::Id)),
+        )
         .take()
 }
 
@@ -313,8 +334,12 @@ impl Tx {
             bytes_to_device: 0,
             bytes_from_device: 0,
         };
+        let id = row.id;
         let row = remote_sessions::ActiveModel::from(row);
         remote_sessions::Entity::insert(row).exec_without_returning(&self.conn).await?;
+        if let Some(until) = new.recording_until {
+            self.insert_terminal(id, until).await?;
+        }
         Ok(uuid)
     }
 

@@ -78,7 +78,8 @@ fn run() -> anyhow::Result<ExitCode> {
 fn agent_env() -> anyhow::Result<AgentEnv> {
     let own_path = std::env::current_exe().context("cannot find this program")?;
     Ok(AgentEnv {
-        step_runner: vec![own_path.into(), "agent".into(), "step-runner".into()],
+        step_runner: vec![own_path.clone().into(), "agent".into(), "step-runner".into()],
+        terminal: vec![own_path.into(), "agent".into(), "terminal".into()],
         program: None,
         crypto: crypto(),
         clock: Clock::system(),

@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{
     ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, COMMAND_RUNS_KEPT_DEFAULT,
-    PENDING_DEADLINE, SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT,
-    TUNNEL_CONNECTIONS_DEFAULT, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
+    PENDING_DEADLINE, RECORDING_DAYS_DEFAULT, SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT,
+    TERMINAL_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
 };
 use muster_core::tunnel::TunnelPorts;
 use muster_link::stream::Limits;
@@ -112,6 +112,18 @@ pub(crate) struct ServeArgs {
           default_value_t = STREAM_IDLE_DEFAULT.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=TUNNEL_LIFETIME_MAX.as_secs()))]
     pub(crate) tunnel_idle_seconds: u64,
+    /// Minutes after which a terminal ends in which nobody types
+    #[arg(long, value_name = "MINUTES", env = "MUSTER_TERMINAL_IDLE_MINUTES",
+          default_value_t = TERMINAL_IDLE_DEFAULT.as_secs() / SECONDS_PER_MINUTE,
+          value_parser = clap::value_parser!(u64).range(1..=TUNNEL_LIFETIME_MAX.as_secs() / SECONDS_PER_MINUTE))]
+    pub(crate) terminal_idle_minutes: u64,
+    /// Days that recordings of terminals are kept
+    #[arg(long, value_name = "DAYS", env = "MUSTER_RECORDING_DAYS", default_value_t = RECORDING_DAYS_DEFAULT,
+          value_parser = clap::value_parser!(u64).range(1..=RECORDING_DAYS_MAX))]
+    pub(crate) recording_days: u64,
+    /// Record what is typed in terminals as well as what they show: passwords too
+    #[arg(long, env = "MUSTER_RECORD_INPUT")]
+    pub(crate) record_input: bool,
     /// Folder of what artifacts hold; by default artifacts in the data folder. Servers that
     /// share a database need the same folder
     #[arg(long, value_name = "DIR", env = "MUSTER_ARTIFACT_FOLDER")]
@@ -144,6 +156,7 @@ pub(crate) struct ServeArgs {
 const SECONDS_PER_MINUTE: u64 = 60;
 const SECONDS_PER_HOUR: u64 = 60 * SECONDS_PER_MINUTE;
 const SECONDS_PER_DAY: u64 = 24 * SECONDS_PER_HOUR;
+const RECORDING_DAYS_MAX: u64 = 3_660;
 const PENDING_DEADLINE_HOURS: u64 = PENDING_DEADLINE.as_secs() / SECONDS_PER_HOUR;
 const PENDING_DEADLINE_HOURS_MAX: u64 = 366 * 24;
 
@@ -200,6 +213,9 @@ impl ServeArgs {
             tunnel_listen: self.tunnel_listen.unwrap_or(defaults.tunnel_listen),
             tunnel_ports: self.tunnel_ports.clone(),
             tunnel_connections_max: self.tunnel_connections_max,
+            terminal_idle: Duration::from_secs(self.terminal_idle_minutes * SECONDS_PER_MINUTE),
+            recordings_kept: Duration::from_secs(self.recording_days * SECONDS_PER_DAY),
+            records_input: self.record_input,
             connections_max: self.connections_max,
             stream_limits: Limits {
                 idle: Duration::from_secs(self.tunnel_idle_seconds),

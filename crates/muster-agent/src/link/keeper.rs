@@ -95,7 +95,8 @@ impl<R: Rng> Keeper<R> {
         let identity = Identity::from_secret_bytes(&self.secret);
         let mut capabilities = capabilities(self.docker_socket.as_deref());
         capabilities.extend(self.commands.capabilities());
-        let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy());
+        capabilities.extend(self.carriers.policy().terminals.capability());
+        let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy().tunnels);
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,

@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::TunnelPolicy;
+use super::terminal::{self, TerminalOrder};
+use super::{Policy, TunnelPolicy};
 use crate::net::{Dialer, Stream};
 
 /// How long a carrier waits for a connection. The server closes it before.
@@ -29,20 +30,20 @@ const OWN_HOST: &str = "127.0.0.1";
 /// Every carrier of one control link.
 pub struct Carriers {
     dialer: Dialer,
-    policy: TunnelPolicy,
+    policy: Policy,
     rng: StdRng,
     tasks: JoinSet<()>,
 }
 
 impl Carriers {
     /// None yet. Masks come from `rng`.
-    pub fn new(dialer: Dialer, policy: TunnelPolicy, rng: StdRng) -> Self {
+    pub fn new(dialer: Dialer, policy: Policy, rng: StdRng) -> Self {
         Self { dialer, policy, rng, tasks: JoinSet::new() }
     }
 
-    /// What tunnels may reach.
-    pub fn policy(&self) -> TunnelPolicy {
-        self.policy
+    /// What the device allows.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Dials a carrier with each secret, as far as there is room.
@@ -53,9 +54,9 @@ impl Carriers {
                 tracing::warn!("too many connections through tunnels");
                 return;
             }
-            let (dialer, policy, mask_seed) = (self.dialer.clone(), self.policy, self.rng.random());
+            let (dialer, policy, mask_seed) = (self.dialer.clone(), self.policy.clone(), self.rng.random());
             self.tasks.spawn(async move {
-                if let Err(problem) = serve(&dialer, policy, &secret, mask_seed).await {
+                if let Err(problem) = serve(&dialer, &policy, &secret, mask_seed).await {
                     tracing::debug!(problem, "a carrier ended");
                 }
             });
@@ -70,14 +71,18 @@ impl Carriers {
     }
 }
 
-async fn serve(dialer: &Dialer, policy: TunnelPolicy, secret: &Secret, mask_seed: u64) -> Result<(), String> {
+async fn serve(dialer: &Dialer, policy: &Policy, secret: &Secret, mask_seed: u64) -> Result<(), String> {
     let dialled = timeout(CARRIER_TIMEOUT, open(dialer, secret)).await;
     let stream = dialled.map_err(|_| "the server did not answer in time".to_owned())??;
     let mut carrier = Carrier::new(stream, Side::Client, mask_seed);
     send(&mut carrier, StreamMessage::Ready).await?;
     while let Ok(message) = timeout(IDLE_MAX, carrier.receive()).await {
         match message.map_err(|error| error.to_string())? {
-            StreamMessage::Open { host, port } => carry(&mut carrier, policy, &host, port).await?,
+            StreamMessage::Open { host, port } => carry(&mut carrier, policy.tunnels, &host, port).await?,
+            StreamMessage::OpenTerminal { user, size, term } => {
+                let order = TerminalOrder { user, size, term };
+                return terminal::carry(carrier, &policy.terminals, &order).await;
+            }
             StreamMessage::Unknown => {}
             _ => return Err("the server said something out of its place".to_owned()),
         }

@@ -1,11 +1,16 @@
 //! Connections of callers, carried to ports of the device.
 //!
-//! * [`TunnelPolicy`]: what the device allows, whatever the server says;
-//! * [`Carriers`]: the connections to the server that carry them.
+//! * [`TunnelPolicy`] and [`Terminals`]: what the device allows, whatever the server says;
+//! * [`Carriers`]: the connections to the server that carry them;
+//! * [`shell`]: the processes of a terminal.
 
 mod carriers;
+mod pty;
+pub mod shell;
+mod terminal;
 
 pub use carriers::Carriers;
+pub use terminal::Terminals;
 
 use clap::ValueEnum;
 use muster_core::limits::CARRIERS_MAX;
@@ -14,6 +19,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Open files beside those of streams.
 const OTHER_FILES_MAX: u64 = 1_024;
+
+/// What the device allows.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// What port tunnels may reach.
+    pub tunnels: TunnelPolicy,
+    /// Whose terminals may be opened.
+    pub terminals: Terminals,
+}
 
 /// What port tunnels may reach through this device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

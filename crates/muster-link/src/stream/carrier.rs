@@ -132,6 +132,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         self.queue_frame(Kind::Pong, payload.to_vec())
     }
 
+    /// Puts bytes behind what waits to be sent.
+    pub(super) fn queue_bytes(&mut self, bytes: Vec<u8>) -> Result<(), CarrierError> {
+        self.queue_frame(Kind::Binary, bytes)
+    }
+
+    /// Whether something waits to be sent.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     fn queue_frame(&mut self, kind: Kind, mut payload: Vec<u8>) -> Result<(), CarrierError> {
         if self.output.len() > WAITING_BYTES_MAX {
             return Err(CarrierError::OutOfPlace);

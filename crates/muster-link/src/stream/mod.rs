@@ -17,6 +17,11 @@
 //! the stream is over and the server may say `Open` again. A carrier that breaks in the
 //! middle resets the connections at both of its ends.
 //!
+//! A terminal is a stream with messages between its bytes: it begins with
+//! [`OpenTerminal`](StreamMessage::OpenTerminal), [`Resize`](StreamMessage::Resize) may come at
+//! any time, and behind its last byte the device says [`Exited`](StreamMessage::Exited) and
+//! closes the carrier. [`Talk`] is one end of it.
+//!
 //! Callers of the API speak the same over a WebSocket of theirs, from `Opened` to the two
 //! `End`s, and one stream over each: [`ByteStream`] is such a WebSocket as a connection.
 //!
@@ -29,6 +34,7 @@ mod carrier;
 mod frame;
 mod local;
 mod pump;
+mod talk;
 
 pub use ahead::ReadAhead;
 pub use bytes::ByteStream;
@@ -36,6 +42,7 @@ pub use carrier::{Carrier, CarrierError};
 pub use frame::{FrameError, Side};
 pub use local::Local;
 pub use pump::{Counts, Limits, StreamError, pump};
+pub use talk::{Talk, Turn};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +60,21 @@ pub enum StreamMessage {
         /// Its port.
         port: u16,
     },
+    /// From the server, in the place of `Open`: begin a terminal. Since version 5.
+    OpenTerminal {
+        /// Whose; empty for whom the device has it by default.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        user: String,
+        /// Its size, in characters.
+        #[serde(flatten)]
+        size: TerminalSize,
+        /// What understands its output, for the variable `TERM`.
+        term: String,
+    },
+    /// From the server: the terminal has another size. Since version 5.
+    Resize(TerminalSize),
+    /// From the device, behind the last byte of a terminal: its shell has ended. Since version 5.
+    Exited(Exit),
     /// From the device: it is connected.
     Opened,
     /// From the device, which then closes the carrier: it cannot connect, or does not want to.
@@ -66,4 +88,24 @@ pub enum StreamMessage {
     /// A message of a later version.
     #[serde(other)]
     Unknown,
+}
+
+/// The size of a terminal, in characters. Since version 5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Its width.
+    pub columns: u16,
+    /// Its height.
+    pub rows: u16,
+}
+
+/// How the shell of a terminal ended: by itself with a code, or by a signal. Since version 5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// With this code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// By the signal of this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
 }

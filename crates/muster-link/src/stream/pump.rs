@@ -331,7 +331,7 @@ where
             StreamMessage::End => self.other_ended = true,
             StreamMessage::Failed { reason } => return Err(StreamError::Refused(reason)),
             StreamMessage::Opened | StreamMessage::Unknown => {}
-            StreamMessage::Ready | StreamMessage::Open { .. } => return Err(CarrierError::OutOfPlace.into()),
+            _ => return Err(CarrierError::OutOfPlace.into()),
         }
         Ok(())
     }

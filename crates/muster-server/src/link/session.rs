@@ -16,12 +16,13 @@ use muster_store::presence::Keepalive;
 use muster_store::targets::{Report, ReportOutcome};
 
 /// What this server can make use of.
-const KNOWN_CAPABILITIES: [&str; 5] = [
+const KNOWN_CAPABILITIES: [&str; 6] = [
     capability::PORT_TUNNEL,
     capability::TUNNEL_TO_NETWORK,
+    capability::REMOTE_COMMANDS,
+    capability::TERMINAL,
     capability::UPLOAD_FILES,
     capability::DOCKER_ENGINE,
-    capability::REMOTE_COMMANDS,
 ];
 
 /// What a device must say first: who it is, and its proof.

@@ -177,6 +177,7 @@ fn new(app: &App, permitted: &Permitted, device: &Device, order: &SessionOrder, 
         token_id: permitted.caller().token_id(),
         home: app.home.clone(),
         ends_at,
+        recording_until: (order.kind == SessionKind::Terminal).then(|| ends_at.after(app.config.recordings_kept)),
     }
 }
 

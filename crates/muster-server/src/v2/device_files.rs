@@ -141,7 +141,7 @@ pub async fn delete(
 /// Read from the disk at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
-fn pieces(content: File) -> impl Stream<Item = std::io::Result<Bytes>> {
+pub(super) fn pieces(content: File) -> impl Stream<Item = std::io::Result<Bytes>> {
     stream::try_unfold(content, |mut content| async move {
         let mut piece = vec![0; PIECE_BYTES];
         let read = content.read(&mut piece).await?;

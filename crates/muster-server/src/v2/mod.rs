@@ -33,7 +33,9 @@ pub mod repositories;
 pub mod roles;
 pub mod rollouts;
 pub mod saved_filters;
+pub mod socket;
 pub mod tags;
+pub mod terminals;
 pub mod tokens;
 pub mod update_flows;
 pub mod users;
@@ -110,13 +112,24 @@ impl FromRequestParts<App> for Bearer {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let source = Source::from_request_parts(parts, app).await?;
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let secret = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| is_bearer(scheme));
-        let secret = Secret::received(secret.map_or("", |(_, token)| token.trim()));
-        let caller = Caller::from_token(&app.store, TokenKind::Access, &secret, source.address()).await?;
+        Self::of(&bearer_secret(parts), &source, app).await
+    }
+}
+
+impl Bearer {
+    /// The caller who bears that secret.
+    async fn of(secret: &Secret, source: &Source, app: &App) -> Result<Self, ApiError> {
+        let caller = Caller::from_token(&app.store, TokenKind::Access, secret, source.address()).await?;
         source.count(&app.token_calls, &caller.token_id())?;
         Ok(Self { caller, app: app.clone() })
     }
+}
+
+/// What the header `Authorization` bears.
+fn bearer_secret(parts: &Parts) -> Secret {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let secret = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| is_bearer(scheme));
+    Secret::received(secret.map_or("", |(_, token)| token.trim()))
 }
 
 fn is_bearer(scheme: &str) -> bool {

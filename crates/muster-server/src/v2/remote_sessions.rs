@@ -8,6 +8,7 @@ use muster_core::access_grant::Reach;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::remote_session::SessionKind;
 use muster_store::remote_sessions::{RemoteSession, SessionFilter};
+use muster_store::terminals::Terminal;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -52,6 +53,33 @@ pub struct SessionV2 {
     bytes_to_device: u64,
     /// Told at its end.
     bytes_from_device: u64,
+    /// Of a terminal; null for other kinds.
+    #[schema(required = true)]
+    terminal: Option<TerminalV2>,
+}
+
+/// What a session has more that is a terminal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TerminalV2 {
+    /// With what its shell ended; null while it runs, and where something else ended it.
+    #[schema(required = true)]
+    exit_code: Option<i64>,
+    /// The signal that ended its shell.
+    #[schema(required = true)]
+    exit_signal: Option<i64>,
+    /// `kept`, `cut_short` where it reached its limit, or `deleted`.
+    recording: &'static str,
+}
+
+impl From<Terminal> for TerminalV2 {
+    fn from(terminal: Terminal) -> Self {
+        let recording = match (terminal.is_kept, terminal.is_cut_short) {
+            (false, _) => "deleted",
+            (true, true) => "cut_short",
+            (true, false) => "kept",
+        };
+        Self { exit_code: terminal.exit_code, exit_signal: terminal.exit_signal, recording }
+    }
 }
 
 impl From<RemoteSession> for SessionV2 {
@@ -72,6 +100,7 @@ impl From<RemoteSession> for SessionV2 {
             ended_time: session.finished_at.map(muster_core::clock::Timestamp::to_rfc3339),
             bytes_to_device: session.bytes_to_device,
             bytes_from_device: session.bytes_from_device,
+            terminal: session.terminal.map(Into::into),
         }
     }
 }

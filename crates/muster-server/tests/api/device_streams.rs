@@ -44,13 +44,23 @@ pub(crate) async fn dial(
     device: &DeviceUuid,
     query: &str,
 ) -> Result<CallerStream, (u16, Value)> {
+    socket(app, caller, &format!("devices/{device}/stream?{query}")).await.map(ByteStream::new)
+}
+
+/// Asks for a WebSocket at that place of the fleet: the caller's end, or the status by which
+/// it is refused.
+pub(crate) async fn socket(
+    app: &TestApp,
+    caller: &Caller<'_>,
+    place: &str,
+) -> Result<Carrier<TcpStream>, (u16, Value)> {
     let socket = TcpStream::connect(app.address()).await.unwrap();
-    let url = format!("ws://{}/api/v2/demo/devices/{device}/stream?{query}", app.address());
+    let url = format!("ws://{}/api/v2/demo/{place}", app.address());
     let mut request = url.into_client_request().unwrap();
     let bearer = format!("Bearer {}", caller.keys.access.expose());
     request.headers_mut().insert("authorization", bearer.parse().unwrap());
     match tokio_tungstenite::client_async(request, socket).await {
-        Ok((socket, _)) => Ok(ByteStream::new(Carrier::new(socket.into_inner(), Side::Client, 1))),
+        Ok((socket, _)) => Ok(Carrier::new(socket.into_inner(), Side::Client, 1)),
         Err(Error::Http(response)) => {
             let body = response.body().as_deref().map(serde_json::from_slice);
             Err((response.status().as_u16(), body.and_then(Result::ok).unwrap_or(Value::Null)))
@@ -140,7 +150,7 @@ async fn bytes_go_both_ways_and_each_side_ends_for_itself(app: &TestApp) {
         "actor": "user:operator", "source_ip": "127.0.0.1", "status": "ended", "reason": "finished",
         "reason_text": "Both sides were done.", "created_time": seen["created_time"],
         "expires_time": seen["expires_time"], "ended_time": seen["ended_time"],
-        "bytes_to_device": 13, "bytes_from_device": 8,
+        "bytes_to_device": 13, "bytes_from_device": 8, "terminal": null,
     });
     assert_eq!(seen, expected);
     let log = app.audit().await;

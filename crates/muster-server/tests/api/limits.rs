@@ -268,6 +268,12 @@ fn times() -> Rows {
         ("nothing moves in a connection through a port tunnel, by default", human(l::STREAM_IDLE_DEFAULT)),
         ("the same, once one of its sides has ended", human(l::STREAM_HALF_CLOSED_IDLE)),
         ("a device's part in a connection through a port tunnel", human(l::CARRIER_TIMEOUT)),
+        ("nobody types in a terminal, by default", human(l::TERMINAL_IDLE_DEFAULT)),
+        ("terminals at once on a device", l::TERMINALS_MAX.to_string()),
+        ("columns or rows of a terminal", l::TERMINAL_CHARS_MAX.to_string()),
+        ("recording of a terminal, bytes", l::RECORDING_BYTES_MAX.to_string()),
+        ("recordings kept, days, by default", l::RECORDING_DAYS_DEFAULT.to_string()),
+        ("watchers at once on a server", l::WATCHERS_MAX.to_string()),
         (
             "a port tunnel",
             format!("{} by default, at most {}", human(l::TUNNEL_LIFETIME_DEFAULT), human(l::TUNNEL_LIFETIME_MAX)),

@@ -91,6 +91,7 @@ mod tag_model;
 mod tag_operations;
 mod tag_service;
 mod tags_at_once;
+mod terminals;
 mod tokens;
 mod update_flows;
 mod update_trigger;

@@ -48,6 +48,7 @@ pub(crate) mod sealing_checks;
 pub(crate) mod steps;
 pub(crate) mod tags;
 pub(crate) mod targets;
+pub(crate) mod terminals;
 pub(crate) mod token_fleets;
 pub(crate) mod tokens;
 pub(crate) mod user_roles;

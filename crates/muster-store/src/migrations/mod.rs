@@ -22,6 +22,7 @@ mod m0015_tunnel_streams;
 mod m0016_remote_commands;
 mod m0017_access_grants;
 mod m0018_remote_sessions;
+mod m0019_terminals;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_remote_commands::Migration),
             Box::new(m0017_access_grants::Migration),
             Box::new(m0018_remote_sessions::Migration),
+            Box::new(m0019_terminals::Migration),
         ]
     }
 }

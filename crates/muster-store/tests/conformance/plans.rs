@@ -17,6 +17,7 @@ use muster_store::port_tunnels::Moved;
 use muster_store::remote_sessions::{SessionBytes, SessionFilter};
 use muster_store::resources::AmongResources;
 use muster_store::tags::TagFilter;
+use muster_store::terminals::TerminalEnd;
 use muster_store::testing::{
     Statements, TestDatabase, seed_app, seed_devices, seed_presence, seed_resources, seed_tag,
 };
@@ -108,7 +109,7 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 22] = [
+const BIG_TABLES: [&str; 23] = [
     "command_targets",
     "command_outputs",
     "artifacts",
@@ -131,6 +132,7 @@ const BIG_TABLES: [&str; 22] = [
     "app_records",
     "port_tunnels",
     "remote_sessions",
+    "terminals",
 ];
 
 /// PostgreSQL may choose to walk a table that is small or of which most is asked
@@ -640,10 +642,18 @@ fn session_rows() -> String {
     )
 }
 
+/// Every session is a terminal; every hundredth recording is due.
+fn terminal_rows() -> String {
+    format!(
+        r#"INSERT INTO "terminals" ("session_id", "is_cut_short", "is_kept", "delete_at")
+        SELECT "id", FALSE, "n" % 100 = 7, 0 FROM {PLACED}"#
+    )
+}
+
 async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
     let crowd = Crowd::on(db).await;
     let (house, fleet) = (&crowd.house, crowd.house.fleet.id);
-    for rows in [session_rows(), "ANALYZE".to_owned()] {
+    for rows in [session_rows(), terminal_rows(), "ANALYZE".to_owned()] {
         house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
     }
     let device = crowd.ids[6];
@@ -657,6 +667,10 @@ async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
             tx.find_remote_session(fleet, uuid).await?;
             tx.standing_remote_sessions("home").await?;
             tx.remote_sessions_held_by("home").await?;
+            tx.recordings_due("home", 100).await?;
+            tx.known_remote_sessions(std::slice::from_ref(uuid)).await?;
+            tx.end_terminal(uuid, TerminalEnd::default()).await?;
+            tx.forget_recordings(std::slice::from_ref(uuid)).await?;
             tx.end_remote_session(uuid, EndReason::FINISHED, SessionBytes::default()).await.map(drop)
         })
         .await;

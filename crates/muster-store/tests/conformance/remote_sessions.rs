@@ -6,6 +6,7 @@ use muster_core::remote_session::{EndReason, SessionKind};
 use muster_core::tunnel::Standing;
 use muster_store::devices::Device;
 use muster_store::remote_sessions::{NewSession, RemoteSession, SessionBytes, SessionFilter};
+use muster_store::terminals::{Terminal, TerminalEnd};
 use muster_store::testing::TestDatabase;
 
 use crate::fixture::House;
@@ -15,9 +16,13 @@ on_both_engines!(
     sessions_are_listed_the_newest_first,
     a_session_stands_while_its_device_is_in_the_fleet,
     a_deleted_device_takes_its_sessions,
+    a_terminal_ends_and_its_recording_is_kept_for_a_while,
 );
 
 const LIFETIME: Duration = Duration::from_secs(7_200);
+const KEPT: Duration = Duration::from_secs(86_400);
+
+const RUNNING: Terminal = Terminal { exit_code: None, exit_signal: None, is_cut_short: false, is_kept: true };
 
 fn order(house: &House, device: &Device, kind: SessionKind) -> NewSession {
     NewSession {
@@ -31,6 +36,7 @@ fn order(house: &House, device: &Device, kind: SessionKind) -> NewSession {
         token_id: 7,
         home: "home".to_owned(),
         ends_at: house.db.clock().now().after(LIFETIME),
+        recording_until: (kind == SessionKind::Terminal).then(|| house.db.clock().now().after(KEPT)),
     }
 }
 
@@ -74,6 +80,7 @@ async fn a_session_is_as_it_was_begun_and_ends_once(db: TestDatabase) {
         finished_at: None,
         bytes_to_device: 0,
         bytes_from_device: 0,
+        terminal: Some(RUNNING),
     };
     assert_eq!(open, expected);
     assert!(ends(&house, &uuid).await && !ends(&house, &uuid).await);
@@ -137,4 +144,29 @@ async fn a_deleted_device_takes_its_sessions(db: TestDatabase) {
     let everything = house.everything();
     house.write(async |tx| tx.delete_matching(&everything).await).await.unwrap();
     assert_eq!(found(&house, &uuid).await, None);
+}
+
+async fn a_terminal_ends_and_its_recording_is_kept_for_a_while(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let stream = begun(&house, &device, SessionKind::Stream).await;
+    let (first, second) =
+        (begun(&house, &device, SessionKind::Terminal).await, begun(&house, &device, SessionKind::Terminal).await);
+    assert_eq!(found(&house, &stream).await.unwrap().terminal, None);
+    let end = TerminalEnd { exit_code: Some(3), exit_signal: None, is_cut_short: true };
+    house.write(async |tx| tx.end_terminal(&first, end).await).await.unwrap();
+    let ended = Terminal { exit_code: Some(3), is_cut_short: true, ..RUNNING };
+    assert_eq!(found(&house, &first).await.unwrap().terminal, Some(ended));
+    assert_eq!(found(&house, &second).await.unwrap().terminal, Some(RUNNING));
+    let due = async || house.store().read().recordings_due("home", 9).await.unwrap();
+    assert!(due().await.is_empty());
+    house.db.clock().advance(KEPT);
+    assert_eq!(due().await, [first.clone(), second.clone()]);
+    assert_eq!(house.store().read().recordings_due("other", 9).await.unwrap(), [""; 0]);
+    let forgotten = [first.clone()];
+    house.write(async |tx| tx.forget_recordings(&forgotten).await).await.unwrap();
+    assert_eq!(due().await, std::slice::from_ref(&second));
+    assert!(!found(&house, &first).await.unwrap().terminal.unwrap().is_kept);
+    let asked = [first.clone(), "nobody".to_owned()];
+    assert_eq!(house.store().read().known_remote_sessions(&asked).await.unwrap(), [first]);
 }

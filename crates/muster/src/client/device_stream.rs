@@ -50,7 +50,7 @@ pub(super) async fn open(
 }
 
 /// The WebSocket that a call opens, from the client's end.
-async fn socket(call: super::http::Call<'_>) -> Result<Carrier<Upgraded>, Failure> {
+pub(super) async fn socket(call: super::http::Call<'_>) -> Result<Carrier<Upgraded>, Failure> {
     let mut key = [0; 16];
     SysRng.try_fill_bytes(&mut key).context("the system has no random numbers")?;
     let key = BASE64_STANDARD.encode(key);

@@ -28,6 +28,9 @@ pub(super) enum Failure {
     /// A person pressed Ctrl-C; what was begun on the server goes on.
     #[error("{0}")]
     Interrupted(String),
+    /// The shell of a terminal ended with that code, which says it all.
+    #[error("the shell ended with {0}")]
+    Ended(i32),
     /// Whoever read the output has gone away, which is no failure.
     #[error("nobody reads the output")]
     ReaderGone,
@@ -50,6 +53,8 @@ impl Failure {
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
             Self::ReaderGone => 0,
+            // A code of a shell is a byte.
+            Self::Ended(code) => code.to_le_bytes()[0],
             Self::Usage(_) => USAGE,
             Self::NotLoggedIn(_) | Self::Api { status: 401 | 403, .. } => REFUSED,
             Self::Api { status: 404, .. } => NOT_FOUND,
@@ -96,6 +101,7 @@ mod tests {
         assert_eq!(Failure::NotAllSucceeded(String::new()).exit_code(), 5);
         assert_eq!(Failure::Paused(String::new()).exit_code(), 6);
         assert_eq!(Failure::Interrupted(String::new()).exit_code(), 130);
+        assert_eq!(Failure::Ended(7).exit_code(), 7);
         assert_eq!(Failure::from(std::io::Error::from(ErrorKind::BrokenPipe)).exit_code(), 0);
     }
 }

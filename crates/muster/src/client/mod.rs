@@ -34,10 +34,12 @@ mod roles;
 mod run;
 mod run_watch;
 mod session;
+mod sessions;
 mod span;
 mod ssh;
 mod table;
 mod tags;
+mod terminal;
 mod tokens;
 mod tunnel;
 mod tunnels;
@@ -87,6 +89,10 @@ pub(crate) enum ClientCommand {
     Filters(Noun<filters::FiltersCommand>),
     /// Pairing tokens of a fleet, which enrol devices
     PairingTokens(Noun<pairing_tokens::PairingTokensCommand>),
+    /// Open a terminal on a device
+    Terminal(terminal::TerminalArgs),
+    /// Remote sessions on devices of a fleet, and what terminals showed
+    Sessions(Noun<sessions::SessionsCommand>),
     /// Port tunnels to devices of a fleet
     Tunnels(Noun<tunnels::TunnelsCommand>),
     /// Fleets of the account
@@ -130,6 +136,7 @@ pub(crate) fn run(command: ClientCommand, program: Command) -> ExitCode {
     match begin(command, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Ended(_)) => ExitCode::from(failure.exit_code()),
         Err(failure) => {
             eprintln!("muster: {}", table::printable_lines(&failure.to_string()));
             ExitCode::from(failure.exit_code())
@@ -165,6 +172,8 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Deployments(noun) => deployments::run(noun.command, &Session::open(&noun.common)?).await,
         C::Filters(noun) => filters::run(noun.command, &Session::open(&noun.common)?).await,
         C::PairingTokens(noun) => pairing_tokens::run(noun.command, &Session::open(&noun.common)?).await,
+        C::Terminal(args) => terminal::run(&args, &Session::open(&args.common)?).await,
+        C::Sessions(noun) => sessions::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tunnels(noun) => tunnels::run(noun.command, &Session::open(&noun.common)?).await,
         C::Fleets(noun) => fleets::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tokens(noun) => tokens::run(noun.command, &Session::open(&noun.common)?).await,

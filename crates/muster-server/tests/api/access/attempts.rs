@@ -23,6 +23,7 @@ use crate::registry_fetches;
 use crate::schema::Schemas;
 use crate::signed::TagService;
 use crate::streams;
+use crate::terminals;
 
 /// What there is to act on.
 pub(crate) struct Scene<'a> {
@@ -92,6 +93,12 @@ impl<'a> Scene<'a> {
         }
         if operation == Operation::OpenDeviceStream {
             return self.open_device_stream(who).await;
+        }
+        if operation == Operation::OpenTerminal {
+            return self.open_terminal(who).await;
+        }
+        if operation == Operation::WatchSession {
+            return self.watch_session(who).await;
         }
         let answer = self.ask(operation, who).await;
         let problems = self.schemas.problems(operation, &answer);
@@ -448,9 +455,15 @@ impl<'a> Scene<'a> {
                 let (_link, _stream, session) = device_streams::open(self.app, &self.device).await;
                 caller.delete(&format!("remote_sessions/{session}")).await
             }
-            Operation::OpenControlLink | Operation::OpenStream | Operation::OpenDeviceStream => {
-                unreachable!("it is not answered but opened")
+            Operation::GetSessionRecording => {
+                let (_link, _ends, session) = terminals::open(self.app, &self.device).await;
+                caller.get(&format!("remote_sessions/{session}/recording")).await
             }
+            Operation::OpenControlLink
+            | Operation::OpenStream
+            | Operation::OpenDeviceStream
+            | Operation::OpenTerminal
+            | Operation::WatchSession => unreachable!("it is not answered but opened"),
             Operation::FetchFromRegistry => self.ask_registry(&caller, who, Right::FetchFromRegistry).await,
             Operation::CloneFromRegistry => self.ask_registry(&caller, who, Right::CloneFromRegistry).await,
             Operation::GetHealth => caller.get("/healthz").await,
@@ -683,6 +696,25 @@ impl<'a> Scene<'a> {
         match device_streams::taken(self.app, &mut link, dialled).await {
             Ok(_) => Cell::Done(101),
             Err(status) => Cell::Refused(status),
+        }
+    }
+
+    async fn open_terminal(&self, who: Who) -> Cell {
+        let mut link = self.device.connect_with(&["terminal"]).await;
+        let caller = self.caller(who);
+        let place = format!("devices/{}/terminal", self.device.uuid);
+        let dialled = device_streams::socket(self.app, &caller, &place);
+        match device_streams::taken(self.app, &mut link, dialled).await {
+            Ok(_) => Cell::Done(101),
+            Err(status) => Cell::Refused(status),
+        }
+    }
+
+    async fn watch_session(&self, who: Who) -> Cell {
+        let (_link, _ends, session) = terminals::open(self.app, &self.device).await;
+        match device_streams::socket(self.app, &self.caller(who), &format!("remote_sessions/{session}/watch")).await {
+            Ok(_) => Cell::Done(101),
+            Err((status, _)) => Cell::Refused(status),
         }
     }
 }

@@ -19,8 +19,13 @@ fn the_published_table_is_current() {
 }
 
 /// What is not answered but opened, so that there is no example of an answer.
-pub(crate) const SOCKETS: [Operation; 3] =
-    [Operation::OpenControlLink, Operation::OpenStream, Operation::OpenDeviceStream];
+pub(crate) const SOCKETS: [Operation; 5] = [
+    Operation::OpenControlLink,
+    Operation::OpenStream,
+    Operation::OpenDeviceStream,
+    Operation::OpenTerminal,
+    Operation::WatchSession,
+];
 
 /// Whether every cell was tried is known when this compiles: the attempts have no
 /// case for "everything else".

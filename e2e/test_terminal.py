@@ -1,0 +1,213 @@
+"""Terminals: real server, real agent, real shells."""
+
+import getpass
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from muster.client import Client
+from muster.terminal import Refused, Terminal
+from muster.waiting import eventually
+
+USER = getpass.getuser()
+
+
+class Terminals:
+    """A world with one device, and terminals on it."""
+
+    def __init__(self, world, agent):
+        self.world, self.agent, self.v2 = world, agent, world.v2
+        self.url, self.account = world.server.url, world.account
+
+    def path(self, rest):
+        return f"/api/v2/{self.v2.project_key}{rest}"
+
+    def open(self, query="", token=None, **options):
+        path = self.path(f"/devices/{self.agent.uuid}/terminal?{query}")
+        return Terminal(self.url, token or self.v2.access_token, path, **options)
+
+    def newest(self):
+        return self.v2.get("/remote_sessions", kind="terminal", limit=1).json()["remote_sessions"][0]
+
+    def seen(self, session):
+        return self.v2.get(f"/remote_sessions/{session['session_id']}").json()
+
+    def over(self, session, reason):
+        eventually(lambda: self.seen(session)["status"] == "ended", what="the session's end")
+        seen = self.seen(session)
+        assert seen["reason"] == reason
+        return seen
+
+    def recording(self, session):
+        answer = self.v2.get(f"/remote_sessions/{session['session_id']}/recording")
+        assert answer.status_code == 200, answer.text
+        header, *events = answer.content.decode().splitlines()
+        return json.loads(header), [json.loads(event) for event in events]
+
+    def watch(self, session, token=None):
+        return Terminal(
+            self.url, token or self.v2.access_token, self.path(f"/remote_sessions/{session['session_id']}/watch")
+        )
+
+
+@pytest.fixture(scope="module")
+def terminals(world):
+    agent = world.device().start("--terminal-user", USER).wait_connected(world.v1)
+    return Terminals(world, agent)
+
+
+def shown(events):
+    return "".join(data for _, kind, data in events if kind == "o")
+
+
+def is_running(mark):
+    """Whether any process has `mark` in its command line."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in entry.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def leave_behind(terminal, mark):
+    """Starts what detaches itself from a terminal in every way there is."""
+    script = f"trap '' HUP TERM; while :; do sleep 0.5; done # {mark}"
+    terminal.run(f'nohup setsid sh -c "{script}" > /dev/null 2>&1 & sleep 0.1; echo le""ft', "left")
+    eventually(lambda: is_running(mark), what="what was left behind")
+
+
+def test_a_shell_of_the_user_with_its_size_and_its_end(terminals):
+    terminal = terminals.open("columns=101&rows=33&term=vt100")
+    terminal.run("stty size", "33 101")
+    terminal.run("echo $USER:$TERM:$HOME", f"{USER}:vt100:{os.path.expanduser('~')}")
+    terminal.run("id -un; tty", "/dev/pts/")
+    terminal.say(type="resize", columns=120, rows=40)
+    terminal.run("stty size", "40 120")
+    session = terminals.newest()
+    terminal.type("exit 7\n")
+    assert terminal.end() == {"type": "exited", "code": 7}
+    seen = terminals.over(session, "finished")
+    assert seen["terminal"] == {"exit_code": 7, "exit_signal": None, "recording": "kept"}
+    header, events = terminals.recording(session)
+    assert (header["version"], header["width"], header["height"]) == (2, 101, 33)
+    times = [at for at, _, _ in events]
+    assert times == sorted(times)
+    assert shown(events).encode() == terminal.shown
+    assert {kind for _, kind, _ in events} == {"o", "r"}, "what is typed is not recorded"
+    assert [data for _, kind, data in events if kind == "r"] == ["120x40"]
+
+
+def test_a_signal_that_ends_the_shell_is_told(terminals):
+    terminal = terminals.open()
+    terminal.run("echo read''y", "ready")
+    terminal.type("kill -9 $$\n")
+    assert terminal.end() == {"type": "exited", "signal": 9}
+
+
+def test_a_browser_bears_its_token_as_a_subprotocol(terminals):
+    terminal = terminals.open(as_browser=True)
+    assert "sec-websocket-protocol: muster.terminal.v1\r\n" in terminal.head.lower()
+    assert terminals.v2.access_token not in terminal.head
+    terminal.run("echo read''y", "ready")
+    terminal.close()
+    assert terminals.v2.access_token not in terminals.world.server.process.output()
+
+
+def test_much_output_reaches_a_slow_reader_whole(terminals):
+    terminal = terminals.open(reads=False)
+    terminal.type("stty -onlcr; for i in $(seq 200000); do echo line $i; done; exit\n")
+    time.sleep(2)
+    terminal.read()
+    assert terminal.end(timeout=120) == {"type": "exited", "code": 0}
+    numbers = [int(number) for number in re.findall(rb"line (\d+)\n", terminal.shown)]
+    assert numbers == list(range(1, 200_001))
+
+
+@pytest.mark.parametrize("cut", ["caller", "person", "stop", "agent"])
+def test_nothing_survives_a_cut(terminals, cut):
+    mark = f"left-by-{cut}-{os.getpid()}-{time.monotonic_ns()}"
+    terminal = terminals.open()
+    leave_behind(terminal, mark)
+    session = terminals.newest()
+    began = time.monotonic()
+    if cut == "caller":
+        terminal.close()
+    elif cut == "person":
+        assert terminals.v2.call("DELETE", f"/remote_sessions/{session['session_id']}").status_code == 204
+    elif cut == "stop":
+        terminals.agent.stop()
+    else:
+        terminals.agent.kill9()
+    eventually(lambda: not is_running(mark), what="the end of what was left behind")
+    # A second is the promise; the rest is this machine's.
+    assert time.monotonic() - began < 3
+    if cut in ("stop", "agent"):
+        terminals.agent.start()
+        terminals.agent.wait_connected(terminals.world.v1)
+    reasons = {"caller": "caller_gone", "person": "ended_by_user", "stop": "device_gone", "agent": "device_gone"}
+    terminals.over(session, reasons[cut])
+
+
+def test_a_watcher_sees_all_of_it(terminals):
+    terminal = terminals.open()
+    terminal.run("echo bef''ore", "before")
+    session = terminals.newest()
+    watcher = terminals.watch(session)
+    terminal.run("echo aft''er", "after")
+    eventually(lambda: b"after" in watcher.shown, what="what is shown while somebody watches")
+    terminal.type("exit\n")
+    assert watcher.end() == {"type": "end"}
+    terminals.over(session, "finished")
+    replayed = terminals.v2.get(f"/remote_sessions/{session['session_id']}/recording").content
+    assert watcher.shown == replayed
+    log = terminals.v2.call("GET", "/audit-log", project_key="account", params={"limit": 100}).json()["events"]
+    actions = {event["action"] for event in log if session["session_id"] in event["subject"]}
+    assert {"OpenTerminal", "EndRemoteSession", "WatchSession", "GetSessionRecording"} <= actions
+
+
+def test_the_device_decides_whose_terminals_there_are(terminals):
+    with pytest.raises(Refused) as refused:
+        terminals.open("user=daemon")
+    assert refused.value.status == 409
+    assert terminals.newest()["reason"] == "device_refused"
+    with pytest.raises(Refused) as refused:
+        terminals.open("user=../x")
+    assert refused.value.status == 400
+    with pytest.raises(Refused) as refused:
+        terminals.open(token="nobody")
+    assert refused.value.status == 401
+
+
+def test_the_client_is_a_terminal(terminals, tmp_path):
+    client = Client(tmp_path, terminals.world.server, terminals.account)
+    prompt = "# " if USER == "root" else "$ "
+    answers = [(prompt, "stty size; echo do''ne"), ("done", "exit 5")]
+    code, shown = client.on_terminal("terminal", terminals.agent.uuid, answers=answers, columns=97)
+    assert (code, "40 97" in shown) == (5, True), shown
+    session = terminals.newest()
+    terminals.over(session, "finished")
+    replayed = client.ok("sessions", "replay", session["session_id"], "--speed", 100)
+    assert "40 97" in replayed
+    raw = client.ok("sessions", "replay", session["session_id"], "--raw")
+    assert json.loads(raw.splitlines()[0])["width"] == 97
+    assert "40 97" in client.ok("sessions", "watch", session["session_id"])
+    assert session["session_id"] in client.ok("sessions", "list", "--kind", "terminal")
+
+
+def test_a_recording_survives_a_killed_server(worlds):
+    world = worlds().open()
+    terminals = Terminals(world, world.device().start("--terminal-user", USER).wait_connected(world.v1))
+    terminal = terminals.open()
+    terminal.run("echo last''ing", "lasting")
+    session = terminals.newest()
+    world.server.kill9()
+    world.server.restart()
+    terminals.over(session, "server_stopped")
+    _, events = terminals.recording(session)
+    assert "lasting" in shown(events)
