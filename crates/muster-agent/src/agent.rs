@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
-use crate::remote::{Carriers, TunnelPolicy, allow_open_files};
+use crate::remote::{Carriers, FilePolicy, TunnelPolicy, allow_open_files, clean_up};
 use crate::run::driver::{Ended, Message, Surroundings, drive};
 use crate::set_aside::Degraded;
 use crate::state::{Enrolment, StateDir, StateError, StateLock};
@@ -65,6 +66,8 @@ pub struct Settings {
     pub degraded: Degraded,
     /// What tunnels may reach.
     pub tunnels: TunnelPolicy,
+    /// What people may do with files.
+    pub files: Arc<FilePolicy>,
     /// By what servers are recognised, the device's own aside.
     pub trust: Trust,
     /// Tells the moment.
@@ -81,6 +84,7 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<Ended, AgentEr
     let _lock = lock(&settings.state).await?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
     allow_open_files();
+    clean_up(settings.state.path());
     let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
     let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
@@ -151,7 +155,12 @@ impl Life {
         let inbox = to_runs.clone();
         thread::spawn(move || ended.send(drive(surroundings, inbox, messages, to_link)));
         let keeper = Keeper {
-            carriers: Carriers::new(dialer.clone(), settings.tunnels, StdRng::from_seed(rng.random())),
+            carriers: Carriers::new(
+                dialer.clone(),
+                settings.tunnels,
+                Arc::clone(&settings.files),
+                StdRng::from_seed(rng.random()),
+            ),
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),

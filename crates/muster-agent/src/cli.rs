@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::agent::{self, Settings};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
-use crate::remote::TunnelPolicy;
+use crate::remote::{FileLevel, FilePolicy, TunnelPolicy};
 use crate::run::driver::Ended;
 use crate::server_url::ServerUrl;
 use crate::set_aside::Degraded;
@@ -137,6 +137,12 @@ pub struct RunArgs {
     /// What port tunnels may reach: nothing, the device's own ports, or also other hosts that it reaches
     #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_TUNNELS", default_value = "local")]
     pub tunnels: TunnelPolicy,
+    /// What people may do with files of the device at most, where the fleet's rules allow it
+    #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_FILES", default_value = "write")]
+    pub files: FileLevel,
+    /// Files that people may reach, as /srv/**, and no others; may be given again
+    #[arg(long, value_name = "PATTERN", env = "MUSTER_AGENT_FILES_ALLOW", value_delimiter = ',')]
+    pub files_allow: Vec<String>,
     /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
     #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
     pub docker_socket: Option<PathBuf>,
@@ -261,6 +267,8 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
     }
     let AgentEnv { mut step_runner, crypto, clock, mut rng, program } = env;
     step_runner.extend(program.map(|_| "--updatable".into()));
+    let files = FilePolicy::new(args.files, args.files_allow, state.path());
+    let files = files.map_err(|invalid| anyhow::anyhow!("--files-allow: {invalid}"))?;
     let settings = Settings {
         state,
         runner: step_runner,
@@ -268,6 +276,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
         reboot_command: args.reboot_command,
         degraded,
         tunnels: args.tunnels,
+        files: Arc::new(files),
         trust: Trust::of_machine(crypto),
         clock,
     };

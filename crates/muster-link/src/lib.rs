@@ -16,6 +16,7 @@
 //! Bulk does not go over this link: for it a device dials carriers, see [`stream`].
 
 pub mod enroll;
+pub mod files;
 pub mod handshake;
 pub mod messages;
 pub mod pin;
@@ -29,7 +30,7 @@ pub use messages::{
 pub use pin::ServerPin;
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// Where a device dials its control link.
 pub const CONTROL_PATH: &str = "/link/v1/control";
 /// Where a device dials a carrier of streams.

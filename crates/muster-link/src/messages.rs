@@ -116,6 +116,8 @@ pub mod capability {
     pub const PORT_TUNNEL: &str = "port_tunnel";
     /// Opens tunnels to ports of other hosts in its network too. Since version 4.
     pub const TUNNEL_TO_NETWORK: &str = "tunnel_to_network";
+    /// Serves [`files`](crate::files) of the device. Since version 5.
+    pub const FILES: &str = "files";
     /// Uploads files of the device.
     pub const UPLOAD_FILES: &str = "upload_files";
     /// Before the name of an action of a flow: carries it out. Since version 4; see [`carries_out`].

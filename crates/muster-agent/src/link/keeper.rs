@@ -84,7 +84,8 @@ impl<R: Rng> Keeper<R> {
         };
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
         let identity = Identity::from_secret_bytes(&self.secret);
-        let capabilities = capabilities(self.docker_socket.as_deref());
+        let mut capabilities = capabilities(self.docker_socket.as_deref());
+        capabilities.extend(self.carriers.files().capabilities());
         let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy());
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {

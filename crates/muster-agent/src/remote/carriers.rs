@@ -1,12 +1,13 @@
 //! Carriers of streams: each dialled when the server asks, then one connection after the
 //! other, until it breaks, is not needed any more, or the control link ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::limits::{CARRIER_TIMEOUT, CARRIERS_MAX, READY_CARRIER_IDLE, STREAM_CONNECT_TIMEOUT};
 use muster_core::token::Secret;
 use muster_link::STREAM_PATH;
-use muster_link::stream::{Carrier, Counts, Local, Side, StreamMessage, pump};
+use muster_link::stream::{ByteStream, Carrier, Counts, Local, Side, StreamMessage, pump};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::files::{self, FilePolicy};
 use super::TunnelPolicy;
 use crate::net::{Dialer, Stream};
 
@@ -30,19 +32,25 @@ const OWN_HOST: &str = "127.0.0.1";
 pub struct Carriers {
     dialer: Dialer,
     policy: TunnelPolicy,
+    files: Arc<FilePolicy>,
     rng: StdRng,
     tasks: JoinSet<()>,
 }
 
 impl Carriers {
     /// None yet. Masks come from `rng`.
-    pub fn new(dialer: Dialer, policy: TunnelPolicy, rng: StdRng) -> Self {
-        Self { dialer, policy, rng, tasks: JoinSet::new() }
+    pub fn new(dialer: Dialer, policy: TunnelPolicy, files: Arc<FilePolicy>, rng: StdRng) -> Self {
+        Self { dialer, policy, files, rng, tasks: JoinSet::new() }
     }
 
     /// What tunnels may reach.
     pub fn policy(&self) -> TunnelPolicy {
         self.policy
+    }
+
+    /// What people may do with files.
+    pub fn files(&self) -> &FilePolicy {
+        &self.files
     }
 
     /// Dials a carrier with each secret, as far as there is room.
@@ -54,8 +62,9 @@ impl Carriers {
                 return;
             }
             let (dialer, policy, mask_seed) = (self.dialer.clone(), self.policy, self.rng.random());
+            let files = Arc::clone(&self.files);
             self.tasks.spawn(async move {
-                if let Err(problem) = serve(&dialer, policy, &secret, mask_seed).await {
+                if let Err(problem) = serve(&dialer, policy, &files, &secret, mask_seed).await {
                     tracing::debug!(problem, "a carrier ended");
                 }
             });
@@ -70,7 +79,13 @@ impl Carriers {
     }
 }
 
-async fn serve(dialer: &Dialer, policy: TunnelPolicy, secret: &Secret, mask_seed: u64) -> Result<(), String> {
+async fn serve(
+    dialer: &Dialer,
+    policy: TunnelPolicy,
+    files: &Arc<FilePolicy>,
+    secret: &Secret,
+    mask_seed: u64,
+) -> Result<(), String> {
     let dialled = timeout(CARRIER_TIMEOUT, open(dialer, secret)).await;
     let stream = dialled.map_err(|_| "the server did not answer in time".to_owned())??;
     let mut carrier = Carrier::new(stream, Side::Client, mask_seed);
@@ -78,6 +93,7 @@ async fn serve(dialer: &Dialer, policy: TunnelPolicy, secret: &Secret, mask_seed
     while let Ok(message) = timeout(IDLE_MAX, carrier.receive()).await {
         match message.map_err(|error| error.to_string())? {
             StreamMessage::Open { host, port } => carry(&mut carrier, policy, &host, port).await?,
+            StreamMessage::OpenFiles => carrier = serve_files(carrier, files).await?,
             StreamMessage::Unknown => {}
             _ => return Err("the server said something out of its place".to_owned()),
         }
@@ -112,6 +128,14 @@ async fn carry(carrier: &mut Carrier<Stream>, policy: TunnelPolicy, host: &str, 
     pump(carrier, &mut local, &Counts::default(), None).await.map_err(|error| error.to_string())?;
     local.over();
     Ok(())
+}
+
+/// One order about files.
+async fn serve_files(mut carrier: Carrier<Stream>, files: &Arc<FilePolicy>) -> Result<Carrier<Stream>, String> {
+    send(&mut carrier, StreamMessage::Opened).await?;
+    let mut stream = ByteStream::new(carrier);
+    files::serve(&mut stream, files).await.map_err(|error| error.to_string())?;
+    stream.into_carrier().ok_or_else(|| "a stream of files did not end".to_owned())
 }
 
 async fn connect(policy: TunnelPolicy, host: &str, port: u16) -> Result<Local, String> {

@@ -1,11 +1,14 @@
-//! Connections of callers, carried to ports of the device.
+//! Connections of callers, carried to ports of the device and to its files.
 //!
 //! * [`TunnelPolicy`]: what the device allows, whatever the server says;
+//! * [`FilePolicy`]: the same for files;
 //! * [`Carriers`]: the connections to the server that carry them.
 
 mod carriers;
+mod files;
 
 pub use carriers::Carriers;
+pub use files::{FileLevel, FilePolicy, clean_up};
 
 use clap::ValueEnum;
 use muster_core::limits::CARRIERS_MAX;

@@ -51,6 +51,10 @@ pub enum StreamMessage {
         /// Its port.
         port: u16,
     },
+    /// From the server: do something with files; an order of [`files`](crate::files)
+    /// follows as bytes. Only to devices that announced
+    /// [`capability::FILES`](crate::capability::FILES). Since version 5.
+    OpenFiles,
     /// From the device: it is connected.
     Opened,
     /// From the device, which then closes the carrier: it cannot connect, or does not want to.

@@ -297,7 +297,7 @@ where
             StreamMessage::End => self.other_ended = true,
             StreamMessage::Failed { reason } => return Err(StreamError::Refused(reason)),
             StreamMessage::Opened | StreamMessage::Unknown => {}
-            StreamMessage::Ready | StreamMessage::Open { .. } => return Err(CarrierError::OutOfPlace.into()),
+            StreamMessage::Ready | StreamMessage::Open { .. } | StreamMessage::OpenFiles => return Err(CarrierError::OutOfPlace.into()),
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use muster_core::limits::{HANDSHAKE_TIMEOUT, HEARTBEATS_MISSED_MAX};
 use muster_core::target::RunEvent;
 use muster_core::token::Secret;
 use muster_link::{
-    Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer, TunnelState,
+    Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability,
 };
 use serde_json::Value;
 
@@ -124,6 +124,7 @@ pub struct Session {
     facts: Facts,
     capabilities: Vec<String>,
     tunnels: TunnelPolicy,
+    serves_streams: bool,
     state: State,
     heard_at: Duration,
 }
@@ -139,7 +140,9 @@ impl Session {
     ) -> Self {
         capabilities.extend(tunnels.capabilities());
         let state = State::Opened;
-        Self { device, identity, facts, capabilities, tunnels, state, heard_at: Duration::ZERO }
+        let streamed = [capability::PORT_TUNNEL, capability::FILES];
+        let serves_streams = capabilities.iter().any(|word| streamed.contains(&word.as_str()));
+        Self { device, identity, facts, capabilities, tunnels, serves_streams, state, heard_at: Duration::ZERO }
     }
 
     /// When [`Input::Tick`] is due, unless something else happens before.
@@ -219,7 +222,7 @@ impl Session {
             (ToDevice::OpenTunnel { tunnel, host, .. }, State::Up { .. }) => {
                 vec![Output::Send(self.tunnel(tunnel, &host))]
             }
-            (ToDevice::DialStreams { secrets }, State::Up { .. }) if self.tunnels != TunnelPolicy::Off => {
+            (ToDevice::DialStreams { secrets }, State::Up { .. }) if self.serves_streams => {
                 vec![Output::DialStreams(secrets)]
             }
             // Of a later version, or out of its place.
