@@ -31,7 +31,7 @@ pub enum FileOperation {
     List {
         /// An absolute path.
         path: String,
-        /// Names that come after this one.
+        /// Names that come after this one, which is in hex.
         after: String,
         /// At most so many.
         limit: usize,
@@ -110,8 +110,8 @@ pub enum FileAnswer {
         file: FileInfo,
         /// By name.
         entries: Vec<FileInfo>,
-        /// Whether there are more behind the last one.
-        is_more: bool,
+        /// The last one's name in hex, where there are more behind it.
+        next: Option<String>,
         /// How many there are in all.
         total: u64,
     },

@@ -18,8 +18,8 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::files::{self, FilePolicy};
 use super::TunnelPolicy;
+use super::files::{self, FilePolicy};
 use crate::net::{Dialer, Stream};
 
 /// How long a carrier waits for a connection. The server closes it before.

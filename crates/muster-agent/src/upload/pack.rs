@@ -126,8 +126,15 @@ impl From<io::Error> for PackError {
 /// it, `allows` lets through.
 pub(crate) fn pack(folder: &Folder, allows: &dyn Fn(&[u8]) -> bool, into: &mut impl Write) -> Result<(), PackError> {
     let root = fstat(&folder.fd).map_err(|error| PackError::Refused(io::Error::from(error).to_string()))?;
-    let mut packer =
-        Packer { into, allows, device: root.st_dev, secret: folder.secret, bytes: 0, entries: 0, omitted: String::new() };
+    let mut packer = Packer {
+        into,
+        allows,
+        device: root.st_dev,
+        secret: folder.secret,
+        bytes: 0,
+        entries: 0,
+        omitted: String::new(),
+    };
     let mut name = folder.name.as_bytes().to_vec();
     packer.folder(&folder.fd, &root, &mut name, 0)?;
     packer.finish(&folder.name)?;

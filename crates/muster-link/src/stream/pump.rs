@@ -297,7 +297,9 @@ where
             StreamMessage::End => self.other_ended = true,
             StreamMessage::Failed { reason } => return Err(StreamError::Refused(reason)),
             StreamMessage::Opened | StreamMessage::Unknown => {}
-            StreamMessage::Ready | StreamMessage::Open { .. } | StreamMessage::OpenFiles => return Err(CarrierError::OutOfPlace.into()),
+            StreamMessage::Ready | StreamMessage::Open { .. } | StreamMessage::OpenFiles => {
+                return Err(CarrierError::OutOfPlace.into());
+            }
         }
         Ok(())
     }

@@ -4,10 +4,11 @@
 //! its listener, [`visitor`] one connection through it, [`carriers`] what takes that to the
 //! device; [`keeper`] looks whether it may go on.
 //!
-//! [`sessions`] is what every session of a person shares; [`streams`] are one kind.
+//! [`sessions`] is what every session of a person shares; [`streams`] and [`files`] are kinds.
 
 pub mod capabilities;
 pub mod carriers;
+pub mod files;
 pub mod keeper;
 pub mod live;
 pub mod logs;

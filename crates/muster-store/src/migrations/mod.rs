@@ -20,6 +20,7 @@ mod m0013_storage;
 mod m0014_degraded_devices;
 mod m0015_tunnel_streams;
 mod m0018_remote_sessions;
+mod m0020_file_rules;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_degraded_devices::Migration),
             Box::new(m0015_tunnel_streams::Migration),
             Box::new(m0018_remote_sessions::Migration),
+            Box::new(m0020_file_rules::Migration),
         ]
     }
 }

@@ -8,7 +8,8 @@ use muster_core::limits::{HANDSHAKE_TIMEOUT, HEARTBEATS_MISSED_MAX};
 use muster_core::target::RunEvent;
 use muster_core::token::Secret;
 use muster_link::{
-    Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability,
+    Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer, TunnelState,
+    capability,
 };
 use serde_json::Value;
 

@@ -96,7 +96,10 @@ impl Writing {
         }
         let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         if self.size.is_some_and(|size| size != written) {
-            return Err(Refusal::new(FileProblem::NotAsSaid, format!("{written} bytes came, which is not what was said")));
+            return Err(Refusal::new(
+                FileProblem::NotAsSaid,
+                format!("{written} bytes came, which is not what was said"),
+            ));
         }
         if self.sha256.as_ref().is_some_and(|said| *said != sha256) {
             return Err(Refusal::new(FileProblem::NotAsSaid, format!("what came has the SHA-256 {sha256}")));

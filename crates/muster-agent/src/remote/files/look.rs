@@ -52,8 +52,9 @@ pub(super) fn done(file: Option<FileInfo>) -> FileAnswer {
 /// The first `limit` names behind `after`. However many there are, no more are kept.
 fn list(place: &Place, after: &str, limit: usize) -> Result<FileAnswer, Refusal> {
     let file = place.info();
+    let after = from_hex(after).ok_or_else(|| Refusal::new(FileProblem::BadPath, "no name to go on after"))?;
     if !place.is_folder() {
-        return Ok(FileAnswer::Listed { file, entries: Vec::new(), is_more: false, total: 0 });
+        return Ok(FileAnswer::Listed { file, entries: Vec::new(), next: None, total: 0 });
     }
     let folder = place.open(OFlags::RDONLY | OFlags::DIRECTORY)?;
     let (mut first, mut total, mut is_more) = (BTreeMap::new(), 0, false);
@@ -64,7 +65,7 @@ fn list(place: &Place, after: &str, limit: usize) -> Result<FileAnswer, Refusal>
             continue;
         }
         total += 1;
-        if name <= after.as_bytes() {
+        if name <= after.as_slice() {
             continue;
         }
         first.insert(name.to_vec(), ());
@@ -73,8 +74,19 @@ fn list(place: &Place, after: &str, limit: usize) -> Result<FileAnswer, Refusal>
             is_more = true;
         }
     }
+    let next = first.last_key_value().filter(|_| is_more).map(|(name, ())| to_hex(name));
     let entries = first.into_keys().filter_map(|name| entry(&folder, &name)).collect();
-    Ok(FileAnswer::Listed { file, entries, is_more, total })
+    Ok(FileAnswer::Listed { file, entries, next, total })
+}
+
+/// Names may be anything, and the protocol's texts may not.
+fn to_hex(name: &[u8]) -> String {
+    name.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2));
+    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 /// What has that name in a folder, unless it has gone meanwhile.
@@ -95,13 +107,7 @@ fn read(place: &Place, part: (i64, u64), if_tag: Option<&str>, to: &mut ToCaller
     let is_same = if_tag.is_none_or(|wanted| wanted == tag(&place.stat));
     let (from, length) = if is_same { bounds(part, size)? } else { (0, size) };
     file.seek(SeekFrom::Start(from))?;
-    to.answer(FileAnswer::Done {
-        file: Some(place.info()),
-        from,
-        length: Some(length),
-        sha256: None,
-        is_new: false,
-    });
+    to.answer(FileAnswer::Done { file: Some(place.info()), from, length: Some(length), sha256: None, is_new: false });
     let (mut left, mut buffer) = (length, vec![0; PIECE_BYTES]);
     while left > 0 {
         let most = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));

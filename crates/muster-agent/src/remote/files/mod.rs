@@ -57,9 +57,9 @@ impl From<io::Error> for Refusal {
             io::ErrorKind::NotFound => FileProblem::NotFound,
             io::ErrorKind::AlreadyExists => FileProblem::Changed,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileProblem::NoRoom,
-            io::ErrorKind::NotADirectory
-            | io::ErrorKind::IsADirectory
-            | io::ErrorKind::DirectoryNotEmpty => FileProblem::WrongKind,
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
+                FileProblem::WrongKind
+            }
             io::ErrorKind::InvalidFilename => FileProblem::BadPath,
             _ => FileProblem::Failed,
         };
