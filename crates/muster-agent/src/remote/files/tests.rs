@@ -174,19 +174,16 @@ fn a_file_takes_its_place_when_it_is_whole() {
     };
     assert!(!is_new && sha256.unwrap().starts_with("11507a0e2f5e69d5"));
     assert_eq!(device.read("open/a"), Ok("new".to_owned()));
-    let with = |change: &dyn Fn(&mut Option<u64>, &mut Option<String>, &mut bool, &mut Option<String>)| {
-        let mut order = device.order("open/a");
-        if let FileOperation::Write { size, sha256, if_absent, if_tag, .. } = &mut order {
-            change(size, sha256, if_absent, if_tag);
-        }
+    let refused = |size: Option<u64>, sha256: Option<String>, if_absent, if_tag: Option<String>| {
+        let order = FileOperation::Write { path: device.path("open/a"), size, sha256, mode: None, if_absent, if_tag };
         device.write(order, "other").err()
     };
-    assert_eq!(with(&|size, _, _, _| *size = Some(4)), Some(FileProblem::NotAsSaid));
-    assert_eq!(with(&|size, _, _, _| *size = Some(6)), Some(FileProblem::NotAsSaid));
-    assert_eq!(with(&|size, _, _, _| *size = Some(1 << 33)), Some(FileProblem::NotAsSaid));
-    assert_eq!(with(&|_, sha256, _, _| *sha256 = Some("0".repeat(64))), Some(FileProblem::NotAsSaid));
-    assert_eq!(with(&|_, _, if_absent, _| *if_absent = true), Some(FileProblem::Changed));
-    assert_eq!(with(&|_, _, _, if_tag| *if_tag = Some("old".to_owned())), Some(FileProblem::Changed));
+    for size in [4, 6, 1 << 45] {
+        assert_eq!(refused(Some(size), None, false, None), Some(FileProblem::NotAsSaid), "{size}");
+    }
+    assert_eq!(refused(None, Some("0".repeat(64)), false, None), Some(FileProblem::NotAsSaid));
+    assert_eq!(refused(None, None, true, None), Some(FileProblem::Changed));
+    assert_eq!(refused(None, None, false, Some("old".to_owned())), Some(FileProblem::Changed));
     assert_eq!(device.read("open/a"), Ok("new".to_owned()));
     assert_eq!(device.names("open"), ["a"]);
     assert!(device.names("state/file-writes").is_empty());
