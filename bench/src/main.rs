@@ -1,12 +1,16 @@
 //! Benchmarks, each beside the bare limit of what it measures: a file for each,
 //! and what they share. Started by `bench/run`.
 
+mod agent;
 mod bulk;
 mod fleet;
 mod lists;
+mod pair;
+mod process;
 mod report;
 mod rounds;
 mod server;
+mod soak;
 mod tags;
 mod tunnels;
 
@@ -18,7 +22,7 @@ use clap::Parser;
 use report::Report;
 
 /// Every benchmark.
-const NAMES: [&str; 4] = ["bulk", "lists", "tags", "tunnels"];
+const NAMES: [&str; 6] = ["agent", "bulk", "lists", "soak", "tags", "tunnels"];
 
 #[derive(Parser)]
 #[command(name = "bench/run")]
@@ -28,6 +32,9 @@ struct Args {
     /// Few devices and rounds: shows that it runs, its figures mean little
     #[arg(long)]
     short: bool,
+    /// Minutes that the agent works in the long form
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: Option<u64>,
     /// Also write the figures here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -55,8 +62,10 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn measure(args: &Args) -> Option<anyhow::Result<Report>> {
     match args.name.as_str() {
+        "agent" => Some(agent::measure(&args.muster, args.short, args.minutes).await),
         "bulk" => Some(bulk::measure(&args.muster, args.short).await),
         "lists" => Some(lists::measure(&args.muster, args.short).await),
+        "soak" => Some(soak::measure(&args.muster, args.short).await),
         "tags" => Some(tags::measure(&args.muster, args.short).await),
         "tunnels" => Some(tunnels::measure(&args.muster, args.short).await),
         _ => None,

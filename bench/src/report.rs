@@ -40,18 +40,57 @@ impl fmt::Display for Figure {
 /// A figure that may not pass a limit.
 pub(crate) struct Bound {
     /// What it is.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// How much.
     pub(crate) value: f64,
     /// Of what.
     pub(crate) unit: &'static str,
-    /// Most that it may be.
-    pub(crate) max: f64,
+    /// What it may be.
+    pub(crate) aim: Aim,
+}
+
+/// What a figure may be.
+#[derive(Clone, Copy)]
+pub(crate) enum Aim {
+    /// No more than this.
+    Most(f64),
+    /// No less than this.
+    Least(f64),
 }
 
 impl Bound {
+    pub(crate) fn most(name: impl Into<String>, value: f64, unit: &'static str, most: f64) -> Self {
+        Self { name: name.into(), value, unit, aim: Aim::Most(most) }
+    }
+
+    pub(crate) fn least(name: impl Into<String>, value: f64, unit: &'static str, least: f64) -> Self {
+        Self { name: name.into(), value, unit, aim: Aim::Least(least) }
+    }
+
     fn holds(&self) -> bool {
-        self.value <= self.max
+        match self.aim {
+            Aim::Most(most) => self.value <= most,
+            Aim::Least(least) => self.value >= least,
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self.aim {
+            Aim::Most(most) => json!({"max": most, "holds": self.holds()}),
+            Aim::Least(least) => json!({"min": least, "holds": self.holds()}),
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, unit, aim } = self;
+        let verdict = if self.holds() { "holds" } else { "MISSED" };
+        let (sign, limit) = match aim {
+            Aim::Most(most) => ('≤', most),
+            Aim::Least(least) => ('≥', least),
+        };
+        write!(f, "{name:<56} {value:>10.2} {unit:<8} {sign} {limit:.2} {verdict}")
     }
 }
 
@@ -152,8 +191,8 @@ impl Report {
             figures.insert(figure.name.clone(), json!({"value": figure.value, "unit": figure.unit}));
         }
         for bound in &self.bounds {
-            figures.insert(bound.name.to_owned(), json!({"value": bound.value, "unit": bound.unit}));
-            aims.insert(bound.name.to_owned(), json!({"max": bound.max, "holds": bound.holds()}));
+            figures.insert(bound.name.clone(), json!({"value": bound.value, "unit": bound.unit}));
+            aims.insert(bound.name.clone(), bound.json());
         }
         json!({"figures": figures, "aims": aims, "holds": self.holds()})
     }
@@ -214,11 +253,10 @@ impl fmt::Display for Report {
         for line in &self.comparisons {
             write!(f, "{}", Line { line, name_width, has_p99 })?;
         }
-        for bound in &self.bounds {
-            let Bound { name, value, unit, max } = bound;
-            let verdict = if bound.holds() { "holds" } else { "MISSED" };
-            writeln!(f, "\n{name}: {value:.2} {unit}  ≤ {max:.2} {verdict}")?;
+        if !self.bounds.is_empty() {
+            writeln!(f)?;
         }
+        self.bounds.iter().try_for_each(|bound| writeln!(f, "{bound}"))?;
         writeln!(f, "\n{}", if self.holds() { "Every aim holds." } else { "Not every aim holds." })
     }
 }

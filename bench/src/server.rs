@@ -17,6 +17,8 @@ const PLENTY: &str = "1000000000";
 pub(crate) struct Server {
     /// `http://127.0.0.1:PORT`.
     pub(crate) url: String,
+    /// The pin of its key, where it speaks TLS.
+    pub(crate) pin: Option<String>,
     process: Child,
 }
 
@@ -51,7 +53,12 @@ impl Server {
         let mut lines = BufReader::new(stdout).lines();
         while let Some(line) = lines.next_line().await? {
             if let Some(url) = line.strip_prefix("listening on ") {
-                return Ok(Self { url: url.to_owned(), process });
+                let mut pin = None;
+                if url.starts_with("https:") {
+                    let line = lines.next_line().await?.unwrap_or_default();
+                    pin = Some(line.strip_prefix("server pin ").context("the server told no pin")?.to_owned());
+                }
+                return Ok(Self { url: url.to_owned(), pin, process });
             }
         }
         bail!("muster serve ended before it listened")

@@ -46,7 +46,7 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
         comparisons.push(Comparison::new(format!("api/{name}"), ours, limit, ratio_max).told());
     }
     let growth = bench.server.peak_mib()? - before;
-    let bounds = vec![Bound { name: "growth of the server's memory", value: growth, unit: "MiB", max: GROWTH_MIB_MAX }];
+    let bounds = vec![Bound::most("growth of the server's memory", growth, "MiB", GROWTH_MIB_MAX)];
     let title = format!(
         "tags: a tag on {devices} devices and {devices} other resources on PostgreSQL, {rounds} rounds; half of them \
          bear the tag that it is merged into"

@@ -1,123 +1,176 @@
 //! Port tunnels: how much, how many, how soon, and what one costs that idles.
 
-mod load;
+mod aims;
+pub(crate) mod iperf;
+pub(crate) mod load;
 mod ways;
 
 use std::path::Path;
 use std::time::Duration;
 
-use load::Service;
-use ways::{Way, resident_kb};
+use iperf::{Direction, Iperf, gbit};
+use tokio::time::sleep;
+use ways::{Ports, Way};
 
-use crate::report::{Bound, Figure, Report};
+use crate::process::resident_kb;
+use crate::report::{Figure, Report};
 
 /// Connections of the requests that stay.
 const KEPT_ALIVE: usize = 48;
 /// Callers who connect again and again.
 const CALLERS: usize = 16;
+/// How long memory may take to settle.
+const SETTLES: Duration = Duration::from_secs(1);
+
+/// How much is done.
+#[derive(Clone, Copy)]
+struct Effort {
+    rounds: usize,
+    seconds: u64,
+    idle: usize,
+}
+
+const SHORT: Effort = Effort { rounds: 1, seconds: 1, idle: 50 };
+const LONG: Effort = Effort { rounds: 5, seconds: 2, idle: 2_000 };
+
+/// What is measured of each way, round by round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    One,
+    Eight,
+    OneBack,
+    Requests,
+    RequestsP50,
+    RequestsP99,
+    AloneP50,
+    AloneP99,
+    Connects,
+}
+
+impl What {
+    const ALL: [Self; 9] = [
+        Self::One,
+        Self::Eight,
+        Self::OneBack,
+        Self::Requests,
+        Self::RequestsP50,
+        Self::RequestsP99,
+        Self::AloneP50,
+        Self::AloneP99,
+        Self::Connects,
+    ];
+
+    const fn name(self) -> (&'static str, &'static str) {
+        match self {
+            Self::One => ("1 stream", "Gbit/s"),
+            Self::Eight => ("8 streams", "Gbit/s"),
+            Self::OneBack => ("1 stream from the device", "Gbit/s"),
+            Self::Requests => ("requests over 48 connections", "a second"),
+            Self::RequestsP50 => ("latency at 48, p50", "ms"),
+            Self::RequestsP99 => ("latency at 48, p99", "ms"),
+            Self::AloneP50 => ("latency alone, p50", "ms"),
+            Self::AloneP99 => ("latency alone, p99", "ms"),
+            Self::Connects => ("new connections", "a second"),
+        }
+    }
+}
 
 /// What was found of one way.
 struct Found {
     name: &'static str,
-    one_gbit: f64,
-    eight_gbit: f64,
-    requests: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    connects: f64,
+    rounds: Vec<[f64; What::ALL.len()]>,
     /// Of an idle stream, on each side.
     idle_kb: Vec<(&'static str, f64)>,
 }
 
+impl Found {
+    /// The median of the rounds.
+    fn get(&self, what: What) -> f64 {
+        median(self.rounds.iter().map(|round| round[what as usize]))
+    }
+
+    /// How many times theirs ours is: the median of what each round says, for what else the
+    /// machine did in a round it did to both.
+    fn ratio(&self, theirs: &Self, what: What) -> f64 {
+        let rounds = self.rounds.iter().zip(&theirs.rounds);
+        median(rounds.map(|(ours, theirs)| ours[what as usize] / theirs[what as usize]))
+    }
+
+    fn figures(&self) -> impl Iterator<Item = Figure> + '_ {
+        let figure = |what: &str, value, unit| Figure { name: format!("{}: {what}", self.name), value, unit };
+        let measured = What::ALL.into_iter().map(move |what| figure(what.name().0, self.get(what), what.name().1));
+        let idle = self.idle_kb.iter().map(move |(side, kb)| figure(&format!("idle stream, {side}"), *kb, "KB"));
+        measured.chain(idle)
+    }
+}
+
+fn median(all: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<f64> = all.collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
 /// Measures every way; the short form leaves the rivals out.
 pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Report> {
-    let (lasts, idle) = if is_short { (Duration::from_millis(300), 50) } else { (Duration::from_secs(5), 2_000) };
-    let service = Service::start().await?;
-    let mut all = Vec::new();
-    // One after the other, so that none works while another is measured.
-    all.push(found(Way::direct(service.port), &service, lasts, idle).await?);
-    all.push(found(Way::muster(muster, service.port).await?, &service, lasts, idle).await?);
+    let effort = if is_short { SHORT } else { LONG };
+    let iperf = Iperf::start().await?;
+    let ports = Ports { iperf: iperf.port, http: load::service().await? };
+    let mut ways = vec![Way::direct(ports)];
+    for is_tls in [false, true] {
+        ways.push(Way::muster(muster, ports, is_tls).await?);
+    }
     if !is_short {
         let tools = muster.parent().and_then(Path::parent).unwrap_or(Path::new("target")).join("bench-tools");
         std::fs::create_dir_all(&tools)?;
-        all.push(found(Way::bore(&tools, service.port).await?, &service, lasts, idle).await?);
+        ways.push(Way::bore(&tools, ports).await?);
         for is_encrypted in [false, true] {
-            let way = Way::rathole(&tools, service.port, is_encrypted).await?;
-            all.push(found(way, &service, lasts, idle).await?);
+            ways.push(Way::rathole(&tools, ports, is_encrypted).await?);
         }
     }
+    let mut all = Vec::new();
+    // First, while no process has memory left over from other work.
+    for way in &ways {
+        all.push(Found { name: way.name, rounds: Vec::new(), idle_kb: idle(way, effort.idle).await? });
+    }
+    // In turns, so that what else the machine does burdens all alike.
+    for round in 0..effort.rounds {
+        for (way, found) in ways.iter().zip(&mut all) {
+            let figures = measured(way, effort.seconds).await?;
+            eprintln!("round {}: {:<16} {}", round + 1, way.name, figures.map(|it| format!("{it:9.2}")).join(" "));
+            found.rounds.push(figures);
+        }
+    }
+    let Effort { rounds, seconds, idle } = effort;
     Ok(Report {
-        title: format!("tunnels: over loopback, {} s each, {idle} idle streams", lasts.as_secs_f64()),
+        title: format!("tunnels: over loopback, median of {rounds} rounds of {seconds} s each, {idle} idle streams"),
         limit_name: "",
         comparisons: Vec::new(),
-        figures: all.iter().flat_map(figures).collect(),
-        bounds: aims(&all),
+        figures: all.iter().flat_map(Found::figures).collect(),
+        bounds: aims::of(&all),
     })
 }
 
-async fn found(way: Way, service: &Service, lasts: Duration, idle: usize) -> anyhow::Result<Found> {
-    let one_gbit = load::throughput(service, way.port, 1, lasts).await?;
-    let eight_gbit = load::throughput(service, way.port, 8, lasts).await?;
-    let kept = load::keep_alive(way.port, KEPT_ALIVE, lasts).await?;
-    let connects = load::connects(way.port, CALLERS, lasts).await?;
+async fn measured(way: &Way, seconds: u64) -> anyhow::Result<[f64; What::ALL.len()]> {
+    let (Ports { iperf, http }, lasts) = (way.ports, Duration::from_secs(seconds));
+    let one = gbit(iperf, 1, Direction::ToDevice, seconds).await?;
+    let eight = gbit(iperf, 8, Direction::ToDevice, seconds).await?;
+    let back = gbit(iperf, 1, Direction::FromDevice, seconds).await?;
+    let many = load::keep_alive(http, KEPT_ALIVE, lasts).await?;
+    let alone = load::keep_alive(http, 1, lasts).await?;
+    let connects = load::connects(http, CALLERS, lasts).await?;
+    Ok([one, eight, back, many.per_second, many.p50_ms, many.p99_ms, alone.p50_ms, alone.p99_ms, connects])
+}
+
+/// Kilobytes that each of that many idle streams costs on each side.
+async fn idle(way: &Way, streams: usize) -> anyhow::Result<Vec<(&'static str, f64)>> {
     let memory = || -> anyhow::Result<Vec<f64>> { way.processes.iter().map(|(_, id)| resident_kb(*id)).collect() };
+    // One first: what the first of all costs is no part of each.
+    drop(load::idle(way.ports.http, 1).await?);
     let before = memory()?;
-    let held = load::idle(way.port, idle).await?;
-    let grown = memory()?.into_iter().zip(before).map(|(now, before)| (now - before).max(0.0) / idle as f64);
+    let held = load::idle(way.ports.http, streams).await?;
+    sleep(SETTLES).await;
+    let grown = memory()?.into_iter().zip(before).map(|(now, before)| (now - before).max(0.0) / streams as f64);
     let idle_kb = way.processes.iter().map(|(side, _)| *side).zip(grown).collect();
     drop(held);
-    let (requests, p50_ms, p99_ms) = (kept.per_second, kept.p50_ms, kept.p99_ms);
-    let found = Found { name: way.name, one_gbit, eight_gbit, requests, p50_ms, p99_ms, connects, idle_kb };
-    figures(&found).for_each(|figure| eprintln!("{figure}"));
-    Ok(found)
-}
-
-fn figures(found: &Found) -> impl Iterator<Item = Figure> + use<> {
-    let name = found.name;
-    let figure = move |what: &str, value, unit| Figure { name: format!("{name}: {what}"), value, unit };
-    let fixed = [
-        figure("1 stream", found.one_gbit, "Gbit/s"),
-        figure("8 streams", found.eight_gbit, "Gbit/s"),
-        figure("requests over 48 connections", found.requests, "a second"),
-        figure("their median", found.p50_ms, "ms"),
-        figure("99 of 100 of them", found.p99_ms, "ms"),
-        figure("new connections", found.connects, "a second"),
-    ];
-    let idle = found.idle_kb.clone();
-    let idle = idle.into_iter().map(move |(side, kb)| figure(&format!("idle stream, {side}"), kb, "KB"));
-    fixed.into_iter().chain(idle)
-}
-
-/// What Muster is meant to reach beside the others, without TLS.
-fn aims(all: &[Found]) -> Vec<Bound> {
-    let of = |name: &str| all.iter().find(|found| found.name == name);
-    let Some(ours) = of("Muster") else { return Vec::new() };
-    let mut aims: Vec<Bound> = ours
-        .idle_kb
-        .iter()
-        .map(|(side, kb)| Bound {
-            name: if *side == "server" { "an idle stream on the server" } else { "an idle stream on the device" },
-            value: *kb,
-            unit: "KB",
-            max: 20.0,
-        })
-        .collect();
-    let plain = ["bore", "rathole"].map(of).into_iter().flatten();
-    let best = plain.map(|it| (it.one_gbit, it.eight_gbit, it.p99_ms));
-    let best = best.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1), a.2.max(b.2)));
-    let ratio = |name, value, max| Bound { name, value, unit: "times Muster's", max };
-    if let Some((one, eight, p99)) = best {
-        aims.push(ratio("the faster plain one, 1 stream", one / ours.one_gbit, 1.0));
-        aims.push(ratio("the faster plain one, 8 streams", eight / ours.eight_gbit, 1.0));
-        aims.push(Bound {
-            name: "99 of 100 requests, beside the slower plain one",
-            value: ours.p99_ms / p99,
-            unit: "times",
-            max: 1.0,
-        });
-    }
-    if let Some(noise) = of("rathole (Noise)") {
-        aims.push(ratio("rathole with Noise, new connections", noise.connects / ours.connects, 0.5));
-    }
-    aims
+    Ok(idle_kb)
 }

@@ -14,6 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use crate::command;
+use crate::command::policy::CommandPolicy;
 use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub tunnels: TunnelPolicy,
     /// What people may do with files.
     pub files: Arc<FilePolicy>,
+    /// What remote commands may be run.
+    pub commands: CommandPolicy,
     /// By what servers are recognised, the device's own aside.
     pub trust: Trust,
     /// Tells the moment.
@@ -135,6 +139,8 @@ struct Life {
     keeper: Keeper<StdRng>,
     to_runs: mpsc::Sender<Message>,
     runs_ended: oneshot::Receiver<io::Result<Ended>>,
+    to_commands: mpsc::Sender<command::driver::Message>,
+    commands_ended: oneshot::Receiver<io::Result<Ended>>,
 }
 
 impl Life {
@@ -154,6 +160,7 @@ impl Life {
         };
         let inbox = to_runs.clone();
         thread::spawn(move || ended.send(drive(surroundings, inbox, messages, to_link)));
+        let (to_commands, command_reports, commands_ended) = begin_commands(settings)?;
         let keeper = Keeper {
             carriers: Carriers::new(
                 dialer.clone(),
@@ -161,6 +168,9 @@ impl Life {
                 Arc::clone(&settings.files),
                 StdRng::from_seed(rng.random()),
             ),
+            commands: settings.commands.clone(),
+            to_commands: to_commands.clone(),
+            command_reports,
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),
@@ -174,7 +184,7 @@ impl Life {
             uploads: Uploads::new(state.path().to_owned(), trust.clone()),
             logged: None,
         };
-        Ok(Self { keeper, to_runs, runs_ended })
+        Ok(Self { keeper, to_runs, runs_ended, to_commands, commands_ended })
     }
 
     /// Lives until a signal, until another agent is to take over, or until the disk fails.
@@ -184,15 +194,43 @@ impl Life {
             ended = &mut self.runs_ended => {
                 ended.unwrap_or_else(|gone| Err(io::Error::other(gone)))
             }
+            ended = &mut self.commands_ended => {
+                ended.unwrap_or_else(|gone| Err(io::Error::other(gone)))
+            }
             () = asked_to_stop(stop) => Ok(Ended::Stopped),
         };
         self.keeper.status.disconnected(ended.as_ref().err().map(ToString::to_string));
-        if matches!(ended, Ok(Ended::Stopped)) {
-            let _ = self.to_runs.send(Message::Stop).await;
-            let _ = timeout(STOP_TIMEOUT, self.runs_ended).await;
+        // Where one of the two has failed, the other must not go on beside the next life.
+        let _ = self.to_runs.send(Message::Stop).await;
+        let _ = self.to_commands.send(command::driver::Message::Stop).await;
+        for part in [self.runs_ended, self.commands_ended].into_iter().filter(|part| !part.is_terminated()) {
+            let _ = timeout(STOP_TIMEOUT, part).await;
         }
         ended
     }
+}
+
+/// Both ends of the part that carries out remote commands, and what tells its end.
+type Commands = (
+    mpsc::Sender<command::driver::Message>,
+    mpsc::UnboundedReceiver<command::driver::Report>,
+    oneshot::Receiver<io::Result<Ended>>,
+);
+
+fn begin_commands(settings: &Settings) -> Result<Commands, AgentError> {
+    let (to_commands, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
+    let (to_link, reports) = mpsc::unbounded_channel();
+    let (ended, commands_ended) = oneshot::channel();
+    let surroundings = command::driver::Surroundings {
+        commands: settings.state.commands(),
+        runner: runner(settings, &settings.state.enrolment()?),
+        policy: settings.commands.clone(),
+        degraded: settings.degraded.clone(),
+        clock: settings.clock.clone(),
+    };
+    let inbox = to_commands.clone();
+    thread::spawn(move || ended.send(command::driver::drive(surroundings, inbox, messages, to_link)));
+    Ok((to_commands, reports, commands_ended))
 }
 
 async fn asked_to_stop(stop: &mut (Signal, Signal)) {

@@ -19,6 +19,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::agent::{self, Settings};
+use crate::command::policy::{CommandPolicy, become_user};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
 use crate::remote::{FileLevel, FilePolicy, TunnelPolicy};
@@ -86,6 +87,9 @@ pub enum Command {
     /// Run one step; started by the agent alone
     #[command(hide = true)]
     StepRunner(StepRunnerArgs),
+    /// Become a user, and then a program; started by step runners alone
+    #[command(hide = true)]
+    BecomeUser(BecomeUserArgs),
     /// Become a new copy of the agent; started by the launcher alone
     #[command(hide = true)]
     BecomeCopy(BecomeCopyArgs),
@@ -143,6 +147,9 @@ pub struct RunArgs {
     /// Files that people may reach, as /srv/**, and no others; may be given again
     #[arg(long, value_name = "PATTERN", env = "MUSTER_AGENT_FILES_ALLOW", value_delimiter = ',')]
     pub files_allow: Vec<String>,
+    /// Remote commands: off for none, any for any user, or the users who may run them, as pi,deploy
+    #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_COMMANDS", default_value_t = CommandPolicy::Any)]
+    pub commands: CommandPolicy,
     /// Socket of the device's container engine; as DOCKER_HOST says, or /var/run/docker.sock otherwise
     #[arg(long, value_name = "PATH", env = "MUSTER_AGENT_DOCKER_SOCKET")]
     pub docker_socket: Option<PathBuf>,
@@ -177,6 +184,16 @@ pub struct StepRunnerArgs {
     /// A step may update this program
     #[arg(long)]
     pub updatable: bool,
+}
+
+/// Options of `become-user`.
+#[derive(Debug, Args)]
+pub struct BecomeUserArgs {
+    /// The user
+    pub user: String,
+    /// The program, and what it is started with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub program: Vec<OsString>,
 }
 
 /// Options of `become-copy`.
@@ -223,6 +240,7 @@ pub fn main_with(cli: Cli, mut env: AgentEnv) -> anyhow::Result<ExitCode> {
             runner::run(&args.dir, about, &env.clock, &trust)
                 .with_context(|| format!("the step in {}", args.dir.display()))?;
         }
+        Some(Command::BecomeUser(args)) => match become_user(&args.user, &args.program)? {},
         Some(Command::BecomeCopy(args)) => return Ok(launcher::become_copy(args.launcher, &args.program, &args.args)),
         None => bail!("no command; see --help"),
     }
@@ -277,6 +295,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
         degraded,
         tunnels: args.tunnels,
         files: Arc::new(files),
+        commands: args.commands,
         trust: Trust::of_machine(crypto),
         clock,
     };

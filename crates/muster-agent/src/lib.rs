@@ -14,6 +14,7 @@
 //! * [`link`]: what it says to the server;
 //! * [`remote`]: connections of callers, carried to ports of the device;
 //! * [`run`]: what it is told to do, and the journal;
+//! * [`command`]: scripts that somebody runs on it;
 //! * [`step`]: one command, under a supervisor of its own;
 //! * [`update`]: the agent in another version;
 //! * [`set_aside`]: damaged files, which keep no agent from connecting;
@@ -21,6 +22,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod command;
 pub mod enroll;
 mod files;
 pub mod http;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use muster_link::stream::ReadAhead;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -47,7 +48,7 @@ pub enum Stream {
     /// In the clear.
     Plain(TcpStream),
     /// Encrypted.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
 impl Dialer {
@@ -71,7 +72,8 @@ impl Dialer {
         stream.set_nodelay(true).map_err(unreachable)?;
         let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
         let name = ServerName::try_from(host).map_err(|error| ConnectError::Tls(error.to_string()))?;
-        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(unreachable)?;
+        let connecting = TlsConnector::from(Arc::clone(tls)).connect(name, ReadAhead::new(stream));
+        let stream = connecting.await.map_err(unreachable)?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 }
@@ -81,7 +83,7 @@ impl Stream {
     pub fn local_ip(&self) -> Option<IpAddr> {
         let address = match self {
             Self::Plain(stream) => stream.local_addr(),
-            Self::Tls(stream) => stream.get_ref().0.local_addr(),
+            Self::Tls(stream) => stream.get_ref().0.get_ref().local_addr(),
         };
         address.ok().map(|address: SocketAddr| address.ip().to_canonical())
     }

@@ -101,6 +101,11 @@ impl StateDir {
         self.0.join("runs")
     }
 
+    /// Where remote commands are.
+    pub fn commands(&self) -> PathBuf {
+        self.0.join("commands")
+    }
+
     /// The hook that may say "not now" to a run, where the device has one.
     pub fn veto_hook(&self) -> PathBuf {
         self.0.join("veto")

@@ -168,7 +168,9 @@ macro_rules! operations {
     };
 }
 
-use Permission::{Deploy, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess};
+use Permission::{
+    Deploy, EditRemoteCommands, ManageGroups, ModifyDevices, RegisterAndMoveDevices, RemoteAccess, RunRemoteCommands,
+};
 use Requirement::{
     Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, OwnerOrAdmin, SeeArtifacts, User, View,
 };
@@ -239,6 +241,30 @@ operations! {
     GetPortTunnel, "GET" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
     /// End a port tunnel.
     DeletePortTunnel, "DELETE" "/api/v2/{project_key}/port_tunnel/{port_tunnel_id}", AccessToken, Fleet(RemoteAccess);
+    /// Save a command.
+    CreateRemoteCommand, "POST" "/api/v2/{project_key}/remote_commands", AccessToken, Fleet(EditRemoteCommands);
+    /// A fleet's saved commands, page by page.
+    ListRemoteCommands, "GET" "/api/v2/{project_key}/remote_commands", AccessToken, View;
+    /// One saved command.
+    GetRemoteCommand, "GET" "/api/v2/{project_key}/remote_commands/{command_name}", AccessToken, View;
+    /// Change a saved command.
+    PatchRemoteCommand, "PATCH" "/api/v2/{project_key}/remote_commands/{command_name}", AccessToken, Fleet(EditRemoteCommands);
+    /// Delete a saved command.
+    DeleteRemoteCommand, "DELETE" "/api/v2/{project_key}/remote_commands/{command_name}", AccessToken, Fleet(EditRemoteCommands);
+    /// Run a saved command, or a script, on every device that a filter matches. A script
+    /// needs `edit_remote_commands` as well, and so does another user or time limit than
+    /// the saved ones.
+    CreateCommandRun, "POST" "/api/v2/{project_key}/command_runs", AccessToken, Fleet(RunRemoteCommands);
+    /// A fleet's runs of commands, page by page.
+    ListCommandRuns, "GET" "/api/v2/{project_key}/command_runs", AccessToken, Fleet(RunRemoteCommands);
+    /// One run of a command: how many of its devices stand how.
+    GetCommandRun, "GET" "/api/v2/{project_key}/command_runs/{run_id}", AccessToken, Fleet(RunRemoteCommands);
+    /// The devices of a run, with how each ended, page by page.
+    ListCommandRunDevices, "GET" "/api/v2/{project_key}/command_runs/{run_id}/devices", AccessToken, Fleet(RunRemoteCommands);
+    /// What a command has put out on one device.
+    GetCommandOutput, "GET" "/api/v2/{project_key}/command_runs/{run_id}/devices/{device_uuid}/output", AccessToken, Fleet(RunRemoteCommands);
+    /// Abort a run of a command on every device that has not ended.
+    AbortCommandRun, "POST" "/api/v2/{project_key}/command_runs/{run_id}/abort", AccessToken, Fleet(RunRemoteCommands);
     /// Bytes to and from a port of a device, over the caller's own connection.
     OpenDeviceStream, "GET" "/api/v2/{project_key}/devices/{device_uuid}/stream", AccessToken, Fleet(RemoteAccess);
     /// What lies at a path of a device.

@@ -81,6 +81,10 @@ public_id!(
     /// A deployment: `dp-1a2b-3c4d`.
     DeploymentUuid, "dp-", "deployment"
 );
+public_id!(
+    /// A run of a remote command: `cr-1a2b-3c4d`.
+    CommandRunUuid, "cr-", "command run"
+);
 
 /// A token, as the APIs name it: `t-` and sixteen letters or digits. It says
 /// nothing of the secret and nothing of the row.

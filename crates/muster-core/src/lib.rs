@@ -11,6 +11,7 @@
 //! * [`filter`], [`patch`]: which devices are meant, and what changes on one;
 //! * [`flow`]: what an update does;
 //! * [`target`], [`deadlines`]: how one device goes through one deployment, and for how long;
+//! * [`command`]: how one device goes through one run of a remote command;
 //! * [`rollout`]: how a deployment goes over its devices;
 //! * [`access`], [`scope`]: who may do what, and what a token may at most;
 //! * [`access_key`]: what programs sign requests of the Tag Service with;
@@ -22,6 +23,7 @@ pub mod access;
 pub mod access_key;
 pub mod artifact;
 pub mod clock;
+pub mod command;
 pub mod deadlines;
 pub mod file_rules;
 pub mod filter;

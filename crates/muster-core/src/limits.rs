@@ -256,3 +256,40 @@ pub const DEVICE_FREE_BYTES_MIN: u64 = 1024 * 1024;
 pub const FILE_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a device, or a caller, may be silent while a file of a device is moved.
 pub const FILE_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Longest script of a remote command.
+pub const SCRIPT_BYTES_MAX: usize = 64 * 1024;
+/// Longest name of a user of a device.
+pub const DEVICE_USER_CHARS_MAX: usize = 32;
+/// Kept of the output of a remote command on one device; what lies between head and tail is left out.
+pub const COMMAND_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Characters of the head, and of the tail, of the output that a list shows for each device.
+pub const SHOWN_OUTPUT_CHARS_MAX: usize = 1_024;
+/// How long a remote command may run unless it says otherwise.
+pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest time limit that a remote command may have.
+pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a device may take to begin a remote command, unless its run says otherwise.
+pub const COMMAND_EXPIRY_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// The longest that a run of a remote command may wait for a device.
+pub const COMMAND_EXPIRY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long after that a device that was told may still say that it has begun.
+pub const COMMAND_START_GRACE: Duration = Duration::from_secs(2 * 60);
+/// How long after its time limit a device may still say how a remote command ended.
+pub const COMMAND_RUN_SLACK: Duration = Duration::from_secs(60 * 60);
+/// How long a device may take to confirm the abort of a remote command.
+pub const COMMAND_ABORT_DEADLINE: Duration = Duration::from_secs(10 * 60);
+/// Remote commands that run at once on one device; others wait.
+pub const COMMANDS_AT_ONCE_MAX: usize = 4;
+/// Remote commands that may wait on one device; it refuses others.
+pub const WAITING_COMMANDS_MAX: usize = 256;
+/// How often at most a device says what a remote command has put out.
+pub const COMMAND_OUTPUT_PERIOD: Duration = Duration::from_secs(1);
+/// Most bytes of output that it says at a time, and those are the last ones.
+pub const COMMAND_CHUNK_BYTES_MAX: usize = 8 * 1024;
+/// Most saved commands of a fleet.
+pub const SAVED_COMMANDS_MAX: u64 = 1_000;
+/// Characters of a script that the audit log shows; of a longer one it has the SHA-256 as well.
+pub const AUDITED_SCRIPT_CHARS_MAX: usize = 1_024;
+/// How long runs of remote commands are kept, unless the configuration says otherwise.
+pub const COMMAND_RUNS_KEPT_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);

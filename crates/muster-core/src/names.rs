@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::invalid::{Invalid, quoted};
 use crate::limits::{
-    ARTIFACT_FOLDERS_MAX, ARTIFACT_PATH_CHARS_MAX, FILE_NAME_CHARS_MAX, NAME_CHARS_MAX, PROJECT_KEY_CHARS_MAX,
-    REPOSITORY_NAME_CHARS_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX,
+    ARTIFACT_FOLDERS_MAX, ARTIFACT_PATH_CHARS_MAX, DEVICE_USER_CHARS_MAX, FILE_NAME_CHARS_MAX, NAME_CHARS_MAX,
+    PROJECT_KEY_CHARS_MAX, REPOSITORY_NAME_CHARS_MAX, SCRIPT_BYTES_MAX, TEXT_CHARS_MAX, VERSION_CHARS_MAX,
 };
 
 /// Declares a checked piece of text.
@@ -128,6 +128,18 @@ checked_text!(
     FilterName, name
 );
 checked_text!(
+    /// The name of a saved command, unique in its fleet.
+    CommandName, name
+);
+checked_text!(
+    /// What a command runs: a script for `sh`.
+    Script, script
+);
+checked_text!(
+    /// The name of a user of a device.
+    DeviceUser, device_user
+);
+checked_text!(
     /// The name of a role, unique in its account.
     RoleName, name
 );
@@ -219,6 +231,27 @@ fn device_path(text: &str) -> Result<(), String> {
         return Err("is not an absolute path".to_owned());
     }
     bounded(text, TEXT_CHARS_MAX, char::is_control)
+}
+
+fn script(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if text.len() > SCRIPT_BYTES_MAX {
+        return Err(format!("has {} bytes, at most {SCRIPT_BYTES_MAX} may be", text.len()));
+    }
+    if text.contains('\0') { Err("holds U+0000".to_owned()) } else { Ok(()) }
+}
+
+fn device_user(text: &str) -> Result<(), String> {
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$');
+    if starts_well && text.len() <= DEVICE_USER_CHARS_MAX && text.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(format!(
+        "is not the name of a user: a letter, a digit or _, then also -, . and $, at most {DEVICE_USER_CHARS_MAX} in all"
+    ))
 }
 
 fn file_name(text: &str) -> Result<(), String> {

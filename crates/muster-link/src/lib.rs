@@ -25,7 +25,8 @@ pub mod stream;
 pub use enroll::{EnrollRequest, EnrollResponse};
 pub use handshake::{Identity, Nonce, PublicKey};
 pub use messages::{
-    Artifact, Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability,
+    Artifact, CommandOrder, Facts, Instruction, Metrics, RefusedCode, RunId, ToDevice, ToServer, TunnelState,
+    capability,
 };
 pub use pin::ServerPin;
 

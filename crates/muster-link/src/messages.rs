@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use muster_core::command::CommandEvent;
 use muster_core::flow::Flow;
 use muster_core::flow::inputs::InputValues;
-use muster_core::ids::{DeploymentUuid, DeviceUuid};
+use muster_core::ids::{CommandRunUuid, DeploymentUuid, DeviceUuid};
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::{
     ADDRESSES_MAX, DEGRADED_REASON_CHARS_MAX, DEGRADED_REASONS_MAX, NAME_CHARS_MAX, VERSION_CHARS_MAX,
@@ -105,6 +106,20 @@ pub enum ToDevice {
         #[serde(default)]
         headers: BTreeMap<String, Secret>,
     },
+    /// Run a remote command. May be repeated; the device knows it by its id. Only to devices
+    /// that announced [`capability::REMOTE_COMMANDS`]. Since version 5.
+    RunCommand(CommandOrder),
+    /// End a remote command. May be repeated, and may be the first that a device hears of
+    /// it; it answers with how the command ended. Since version 5.
+    AbortCommand {
+        /// The run.
+        command: CommandRunUuid,
+    },
+    /// How the command ended is stored and need not be repeated. Since version 5.
+    CommandStored {
+        /// The run.
+        command: CommandRunUuid,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,
@@ -120,6 +135,8 @@ pub mod capability {
     pub const FILES: &str = "files";
     /// Uploads files of the device.
     pub const UPLOAD_FILES: &str = "upload_files";
+    /// Runs remote commands. Since version 5.
+    pub const REMOTE_COMMANDS: &str = "remote_commands";
     /// Before the name of an action of a flow: carries it out. Since version 4; see [`carries_out`].
     pub const ACTION_PREFIX: &str = "action:";
     /// A container engine answered when the link was opened. Since version 4.
@@ -233,9 +250,33 @@ pub enum ToServer {
         #[serde(default)]
         reason: String,
     },
+    /// Something happened to a remote command. How it ended is repeated until it is stored.
+    /// Since version 5.
+    Command {
+        /// The run.
+        command: CommandRunUuid,
+        /// What happened.
+        event: CommandEvent,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,
+}
+
+/// One run of a remote command, as a device is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandOrder {
+    /// Names the run for ever.
+    pub command: CommandRunUuid,
+    /// For `sh`.
+    pub script: String,
+    /// The user of the device who runs it; empty for the one that the device chooses.
+    #[serde(default)]
+    pub user: String,
+    /// How long it may run, in milliseconds.
+    pub timeout_ms: u64,
+    /// How long the device may wait before it begins, in milliseconds.
+    pub begin_within_ms: u64,
 }
 
 /// One deployment on one device, as the device is told of it.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use muster_core::limits::{
-    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, PENDING_DEADLINE,
-    SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT,
-    TUNNEL_LIFETIME_DEFAULT,
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, COMMAND_RUNS_KEPT_DEFAULT,
+    PENDING_DEADLINE, SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT,
+    TUNNEL_CONNECTIONS_DEFAULT, TUNNEL_LIFETIME_DEFAULT,
 };
 use muster_core::tunnel::TunnelPorts;
 use muster_link::stream::Limits;
@@ -66,6 +66,8 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// How long nothing may move in a connection through a port tunnel.
     pub stream_limits: Limits,
+    /// How long runs of remote commands are kept.
+    pub command_runs_kept: Duration,
     /// Tags of an account beyond which the Tag Service makes no more.
     pub account_tags_max: u32,
     /// The folder of what artifacts hold. Several servers of one database need the same.
@@ -168,6 +170,7 @@ impl ServerConfig {
             tunnel_connections_max: TUNNEL_CONNECTIONS_DEFAULT,
             connections_max: SERVER_CONNECTIONS_DEFAULT,
             stream_limits: Limits { idle: STREAM_IDLE_DEFAULT, half_closed: STREAM_HALF_CLOSED_IDLE },
+            command_runs_kept: COMMAND_RUNS_KEPT_DEFAULT,
             account_tags_max: ACCOUNT_TAGS_DEFAULT,
         }
     }

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use muster_link::stream::ReadAhead;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -65,7 +66,7 @@ struct Connection {
 
 impl Connection {
     async fn serve_tls(self, tls: TlsAcceptor, stream: TcpStream, watcher: Watcher, stop: CancellationToken) {
-        let shaken = stop.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, tls.accept(stream))).await;
+        let shaken = stop.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, tls.accept(ReadAhead::new(stream)))).await;
         match shaken {
             Some(Ok(Ok(stream))) => self.serve(stream, watcher).await,
             Some(Ok(Err(error))) => tracing::debug!(%error, peer = %self.peer, "no TLS"),

@@ -12,9 +12,9 @@ use clap::Args;
 use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{
-    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, PENDING_DEADLINE,
-    SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT,
-    TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
+    ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, COMMAND_RUNS_KEPT_DEFAULT,
+    PENDING_DEADLINE, SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT,
+    TUNNEL_CONNECTIONS_DEFAULT, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
 };
 use muster_core::tunnel::TunnelPorts;
 use muster_link::stream::Limits;
@@ -86,6 +86,11 @@ pub(crate) struct ServeArgs {
           default_value_t = TUNNEL_LIFETIME_DEFAULT.as_secs() / SECONDS_PER_MINUTE,
           value_parser = clap::value_parser!(u64).range(1..=TUNNEL_LIFETIME_MAX.as_secs() / SECONDS_PER_MINUTE))]
     pub(crate) tunnel_lifetime_minutes: u64,
+    /// Days for which runs of remote commands are kept, with their output
+    #[arg(long, value_name = "DAYS", env = "MUSTER_COMMAND_RUNS_KEPT_DAYS",
+          default_value_t = COMMAND_RUNS_KEPT_DEFAULT.as_secs() / SECONDS_PER_DAY,
+          value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub(crate) command_runs_kept_days: u64,
     /// Domain below which each port tunnel has a name of its own
     #[arg(long, value_name = "DOMAIN", env = "MUSTER_TUNNEL_DOMAIN", default_value = TUNNEL_DOMAIN,
           value_parser = muster_core::tunnel::domain)]
@@ -138,6 +143,7 @@ pub(crate) struct ServeArgs {
 
 const SECONDS_PER_MINUTE: u64 = 60;
 const SECONDS_PER_HOUR: u64 = 60 * SECONDS_PER_MINUTE;
+const SECONDS_PER_DAY: u64 = 24 * SECONDS_PER_HOUR;
 const PENDING_DEADLINE_HOURS: u64 = PENDING_DEADLINE.as_secs() / SECONDS_PER_HOUR;
 const PENDING_DEADLINE_HOURS_MAX: u64 = 366 * 24;
 
@@ -189,6 +195,7 @@ impl ServeArgs {
             v1_account_calls_per_minute: self.v1_account_calls_per_minute,
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
             tunnel_lifetime: Duration::from_secs(self.tunnel_lifetime_minutes * SECONDS_PER_MINUTE),
+            command_runs_kept: Duration::from_secs(self.command_runs_kept_days * SECONDS_PER_DAY),
             tunnel_domain: self.tunnel_domain.clone(),
             tunnel_listen: self.tunnel_listen.unwrap_or(defaults.tunnel_listen),
             tunnel_ports: self.tunnel_ports.clone(),

@@ -14,6 +14,8 @@ use super::backoff::Backoff;
 use super::session::{End, Session};
 use super::socket::{Ends, LinkError, Socket, dial};
 use super::status::StatusFile;
+use crate::command::driver::{Message as ToCommands, Report as CommandReport};
+use crate::command::policy::CommandPolicy;
 use crate::inventory::Inventory;
 use crate::inventory::capabilities::capabilities;
 use crate::net::Dialer;
@@ -44,6 +46,12 @@ pub struct Keeper<R> {
     pub to_runs: Sender<Message>,
     /// From it.
     pub reports: UnboundedReceiver<Report>,
+    /// What remote commands the device allows.
+    pub commands: CommandPolicy,
+    /// To the part that carries out remote commands.
+    pub to_commands: Sender<ToCommands>,
+    /// From it.
+    pub command_reports: UnboundedReceiver<CommandReport>,
     /// Sends files that the server asks for.
     pub uploads: Uploads,
     /// Dials carriers of streams.
@@ -60,6 +68,7 @@ impl<R: Rng> Keeper<R> {
         loop {
             let (error, lasted) = self.connect_once().await;
             let _ = self.to_runs.send(Message::LinkDown).await;
+            let _ = self.to_commands.send(ToCommands::LinkDown).await;
             self.note(&error);
             backoff.ended(lasted);
             let delay = match error {
@@ -86,11 +95,14 @@ impl<R: Rng> Keeper<R> {
         let identity = Identity::from_secret_bytes(&self.secret);
         let mut capabilities = capabilities(self.docker_socket.as_deref());
         capabilities.extend(self.carriers.files().capabilities());
+        capabilities.extend(self.commands.capabilities());
         let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy());
         let mut socket = Socket::new(websocket, session);
         let mut ends = Ends {
             to_runs: &self.to_runs,
             reports: &mut self.reports,
+            to_commands: &self.to_commands,
+            command_reports: &mut self.command_reports,
             uploads: &mut self.uploads,
             inventory: &mut self.inventory,
             status: &mut self.status,

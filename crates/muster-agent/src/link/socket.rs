@@ -15,6 +15,8 @@ use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 
 use super::session::{End, Input, Output, Session};
 use super::status::StatusFile;
+use crate::command::desk;
+use crate::command::driver::{Message as ToCommands, Report as CommandReport};
 use crate::inventory::Inventory;
 use crate::net::{ConnectError, Dialer, Stream};
 use crate::remote::Carriers;
@@ -62,6 +64,10 @@ pub struct Ends<'a> {
     pub to_runs: &'a Sender<ToRuns>,
     /// From it.
     pub reports: &'a mut UnboundedReceiver<Report>,
+    /// To the part that carries out remote commands.
+    pub to_commands: &'a Sender<ToCommands>,
+    /// From it.
+    pub command_reports: &'a mut UnboundedReceiver<CommandReport>,
     /// Measures the device.
     pub inventory: &'a mut Inventory,
     /// Sends files that the server asks for.
@@ -153,6 +159,9 @@ impl Socket {
                 Said::Happened { seq, event } => Input::Report { epoch, run, seq, event },
                 Said::NotNow { reason } => Input::NotNow { epoch, run, reason },
             },
+            Some(CommandReport { epoch, command, event }) = ends.command_reports.recv() => {
+                Input::Command { epoch, command, event }
+            }
             refused = ends.uploads.refused() => Input::UploadFailed(refused),
             () = sleep_until(wake_at) => Input::Tick,
         };
@@ -174,11 +183,15 @@ impl Socket {
                     ends.status.connected();
                     tracing::info!(epoch, "connected");
                     tell(ends, ToRuns::LinkUp { epoch }).await?;
+                    tell_commands(ends, ToCommands::LinkUp { epoch }).await?;
                 }
                 Output::Instructed(instruction) => tell_book(ends, effect::Input::Instructed(instruction)).await?,
                 Output::Unreadable(run, problem) => tell_book(ends, effect::Input::Unreadable(run, problem)).await?,
                 Output::Aborted(run) => tell_book(ends, effect::Input::Aborted(run)).await?,
                 Output::Acked(run, seq) => tell_book(ends, effect::Input::Acked(run, seq)).await?,
+                Output::RunCommand(order) => tell_commands(ends, ToCommands::Ordered(order)).await?,
+                Output::AbortCommand(id) => tell_commands(ends, ToCommands::Desk(desk::Input::Aborted(id))).await?,
+                Output::CommandStored(id) => tell_commands(ends, ToCommands::Desk(desk::Input::Stored(id))).await?,
                 Output::Upload(order) => ends.uploads.begin(order),
                 Output::DialStreams(secrets) => ends.carriers.dial(secrets),
                 Output::Close(end) => return Err(end.into()),
@@ -210,4 +223,8 @@ async fn tell_book(ends: &Ends<'_>, input: effect::Input) -> Result<(), LinkErro
 
 async fn tell(ends: &Ends<'_>, message: ToRuns) -> Result<(), LinkError> {
     ends.to_runs.send(message).await.map_err(|_| LinkError::RunsEnded)
+}
+
+async fn tell_commands(ends: &Ends<'_>, message: ToCommands) -> Result<(), LinkError> {
+    ends.to_commands.send(message).await.map_err(|_| LinkError::RunsEnded)
 }

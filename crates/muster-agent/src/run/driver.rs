@@ -288,14 +288,15 @@ fn why(failed: io::Result<ExitStatus>) -> String {
 }
 
 /// A step that is over already has no directory.
-fn stop(step: &StepDir) -> io::Result<()> {
+pub(crate) fn stop(step: &StepDir) -> io::Result<()> {
     match step.request_stop() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-fn wait_for_outcome(dir: &StepDir) -> Option<StepOutcome> {
+/// What the step left, once no runner of it lives; `None` when nothing.
+pub(crate) fn wait_for_outcome(dir: &StepDir) -> Option<StepOutcome> {
     loop {
         match dir.wait() {
             Ok(outcome) => return outcome,

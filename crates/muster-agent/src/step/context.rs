@@ -18,7 +18,7 @@ use super::output::HeadTail;
 use super::runner::AboutDevice;
 use super::saved::Saved;
 use super::supervise::{Bounded, Event, supervise};
-use super::{StepEnd, StepSpec, Task};
+use super::{StepEnd, StepOutcome, StepSpec, Task};
 use crate::trust::Trust;
 
 /// How often a wait looks whether its step was asked to stop.
@@ -90,7 +90,7 @@ impl Context {
     pub(super) fn artifact(&self) -> Option<&Artifact> {
         match &self.spec.task {
             Task::BuiltIn { artifact, .. } => artifact.as_deref(),
-            Task::Run(_) | Task::Restore(_) => None,
+            Task::Run(_) | Task::Command { .. } | Task::Restore(_) => None,
         }
     }
 
@@ -177,7 +177,8 @@ impl Context {
     pub(super) fn run(&self, mut command: Command) -> Result<(), Failure> {
         command.env(orphans::MARK, self.dir.path());
         let stopped_by = (!*self.is_undoing.borrow()).then_some(&self.dir);
-        let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by };
+        let (timeout, limit) = (self.left(), self.spec.timeout());
+        let bounded = Bounded { command, timeout, limit, stopped_by, followed_in: None };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
         self.stdout.borrow_mut().push(outcome.stdout.as_bytes());
         self.stderr.borrow_mut().push(outcome.stderr.as_bytes());
@@ -187,10 +188,24 @@ impl Context {
         Err(Failure { end: outcome.end, exit_code: outcome.exit_code, signal: outcome.signal, why: String::new() })
     }
 
+    /// Runs a command to its end, with its outputs as one that can be followed.
+    pub(super) fn run_followed(&self, mut command: Command) -> StepOutcome {
+        command.env(orphans::MARK, self.dir.path());
+        let bounded = Bounded {
+            command,
+            timeout: self.left(),
+            limit: self.spec.timeout(),
+            stopped_by: Some(&self.dir),
+            followed_in: Some(self.dir.output_file()),
+        };
+        supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events)
+    }
+
     /// Runs a command for its answer: its standard output, when it exits with 0.
     pub(super) fn ask(&self, mut command: Command) -> Option<String> {
         command.env(orphans::MARK, self.dir.path());
-        let bounded = Bounded { command, timeout: self.left(), limit: self.spec.timeout(), stopped_by: None };
+        let (timeout, limit) = (self.left(), self.spec.timeout());
+        let bounded = Bounded { command, timeout, limit, stopped_by: None, followed_in: None };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
         (outcome.exit_code == Some(0)).then_some(outcome.stdout)
     }

@@ -92,6 +92,11 @@ impl StepDir {
         write_json(&self.result_file(), outcome)
     }
 
+    /// Where the runner of a remote command writes its latest output.
+    pub fn output_file(&self) -> PathBuf {
+        self.0.join("output")
+    }
+
     /// Removes the directory.
     pub fn remove(&self) -> io::Result<()> {
         remove_dir(&self.0)

@@ -81,6 +81,13 @@ pub struct StepSpec {
 pub enum Task {
     /// A command for `sh -c`.
     Run(String),
+    /// A remote command: a script for `sh -c`, whose output can be followed.
+    Command {
+        /// The script.
+        script: String,
+        /// The user who runs it, where that is not the agent's own.
+        user: Option<String>,
+    },
     /// A ready-made action.
     BuiltIn {
         /// The action.
@@ -103,7 +110,7 @@ impl Task {
     /// it had never been interrupted. What a person wrote is never run twice.
     pub fn is_repeatable(&self) -> bool {
         match self {
-            Self::Run(_) => false,
+            Self::Run(_) | Self::Command { .. } => false,
             Self::BuiltIn { action, .. } => !matches!(**action, BuiltIn::Script(_)),
             Self::Restore(_) => true,
         }
@@ -155,8 +162,11 @@ pub struct StepOutcome {
     pub signal: Option<i32>,
     /// Kept standard output.
     pub stdout: String,
-    /// Kept standard error.
+    /// Kept standard error; that of a remote command is in its standard output.
     pub stderr: String,
+    /// Of a remote command: how many bytes of its output are not kept.
+    #[serde(default)]
+    pub left_out_bytes: u64,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -172,6 +182,7 @@ impl StepOutcome {
             signal: None,
             stdout: String::new(),
             stderr: format!("[{why}]\n"),
+            left_out_bytes: 0,
             started_at,
             finished_at: now,
         }

@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use muster_core::limits::STEP_OUTPUT_BYTES_MAX;
+use muster_core::limits::{COMMAND_CHUNK_BYTES_MAX, COMMAND_OUTPUT_PERIOD, STEP_OUTPUT_BYTES_MAX};
 
 /// Left free for the line that says how much was left out, and for the runner's own.
 const NOTE_BYTES: usize = 256;
+/// How often the latest output is written for those who follow it.
+const WRITE_EVERY: Duration = COMMAND_OUTPUT_PERIOD;
 const HEAD_BYTES_MAX: usize = STEP_OUTPUT_BYTES_MAX / 2 - NOTE_BYTES;
 const TAIL_BYTES_MAX: usize = STEP_OUTPUT_BYTES_MAX / 2 - NOTE_BYTES;
 
@@ -31,6 +34,19 @@ impl HeadTail {
         let surplus = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
         self.tail.drain(..surplus);
         self.left_out_bytes += surplus as u64;
+    }
+
+    /// How many bytes have come, and the last of these.
+    fn latest(&self) -> (u64, Vec<u8>) {
+        let bytes = self.left_out_bytes + (self.head.len() + self.tail.len()) as u64;
+        let from_tail = self.tail.len().min(COMMAND_CHUNK_BYTES_MAX);
+        let from_head = match self.left_out_bytes {
+            0 => self.head.len().min(COMMAND_CHUNK_BYTES_MAX - from_tail),
+            _ => 0,
+        };
+        let head = &self.head[self.head.len() - from_head..];
+        let tail = self.tail.iter().skip(self.tail.len() - from_tail);
+        (bytes, head.iter().chain(tail).copied().collect())
     }
 
     /// The stream as text of at most [`STEP_OUTPUT_BYTES_MAX`] bytes; what is no
@@ -65,8 +81,17 @@ pub struct Capture {
 
 impl Capture {
     /// Begins to read `stream`.
-    pub fn start(mut stream: impl Read + Send + 'static) -> Self {
+    pub fn start(stream: impl Read + Send + 'static) -> Self {
+        Self::start_followed(stream, None)
+    }
+
+    /// The same, and writes the latest of it to `file` for [`latest`], again and again.
+    pub fn start_followed(mut stream: impl Read + Send + 'static, file: Option<PathBuf>) -> Self {
         let kept = Arc::new(Mutex::new(HeadTail::default()));
+        if let Some(file) = file {
+            let kept = Arc::downgrade(&kept);
+            thread::spawn(move || write_latest(&file, &kept));
+        }
         let (done, ended) = mpsc::channel();
         let into = Arc::clone(&kept);
         thread::spawn(move || {
@@ -81,10 +106,37 @@ impl Capture {
 
     /// What was read until the stream's end, or until `wait` has passed: a process
     /// that the command left behind may hold the stream open for ever.
-    pub fn finish(&self, wait: Duration) -> String {
+    /// With it, how many bytes were left out.
+    pub fn finish(&self, wait: Duration) -> (String, u64) {
         let _ = self.ended.recv_timeout(wait);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).to_text()
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.to_text(), kept.left_out_bytes)
     }
+}
+
+/// Writes the latest output to `file` whenever there is more, until nobody keeps it.
+fn write_latest(file: &Path, kept: &Weak<Mutex<HeadTail>>) {
+    let mut written = 0;
+    while let Some(kept) = kept.upgrade() {
+        let (bytes, latest) = kept.lock().unwrap_or_else(PoisonError::into_inner).latest();
+        drop(kept);
+        if bytes > written {
+            let beside = file.with_extension("tmp");
+            let content = [&bytes.to_be_bytes()[..], &latest].concat();
+            // Of interest for as long as the command runs, and not after a power cut.
+            let _ = std::fs::write(&beside, content).and_then(|()| std::fs::rename(&beside, file));
+            written = bytes;
+        }
+        thread::sleep(WRITE_EVERY);
+    }
+}
+
+/// How many bytes a running command had put out, and the last of these, when that was last
+/// written to `file`.
+pub fn latest(file: &Path) -> Option<(u64, Vec<u8>)> {
+    let content = std::fs::read(file).ok()?;
+    let (bytes, latest) = content.split_first_chunk()?;
+    Some((u64::from_be_bytes(*bytes), latest.to_vec()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! it when that fails. How far it has come is on the disk before it goes further,
 //! so that a runner that takes over from a killed one knows.
 
+use std::process::Command;
+
 use muster_core::flow::actions::BuiltIn;
 
 use super::actions::{Work, work};
@@ -14,8 +16,11 @@ use super::{StepEnd, StepOutcome, Task};
 /// Carries out the step of `cx` to its end.
 pub(super) fn perform(cx: &Context) -> StepOutcome {
     let started_at = cx.clock.now();
+    if let Task::Command { script, user } = &cx.spec.task {
+        return command(cx, script, user.as_deref());
+    }
     let ended = match &cx.spec.task {
-        Task::Run(script) => run(cx, script),
+        Task::Run(script) | Task::Command { script, .. } => run(cx, script),
         Task::BuiltIn { action, .. } => built_in(cx, action),
         Task::Restore(steps) => restore(cx, steps),
     };
@@ -26,7 +31,7 @@ pub(super) fn perform(cx: &Context) -> StepOutcome {
     let (stdout, stderr) = cx.outputs();
     let (end, exit_code, signal) =
         failure.map_or((StepEnd::Exited, Some(0), None), |failure| (failure.end, failure.exit_code, failure.signal));
-    StepOutcome { end, exit_code, signal, stdout, stderr, started_at, finished_at: cx.clock.now() }
+    StepOutcome { end, exit_code, signal, stdout, stderr, left_out_bytes: 0, started_at, finished_at: cx.clock.now() }
 }
 
 fn run(cx: &Context, script: &str) -> Result<(), Failure> {
@@ -34,6 +39,31 @@ fn run(cx: &Context, script: &str) -> Result<(), Failure> {
     let mut command = shell(script, &cx.dir)?;
     command.envs(&cx.spec.env);
     cx.run(command)
+}
+
+/// A remote command. What ends it before it begins is told as its end.
+fn command(cx: &Context, script: &str, user: Option<&str>) -> StepOutcome {
+    let now = cx.clock.now();
+    if let Err(failure) = check_begin(cx) {
+        return StepOutcome { end: failure.end, ..StepOutcome::interrupted(&failure.why, now, now) };
+    }
+    let prepared = match user {
+        Some(user) => as_user(user, script),
+        None => shell(script, &cx.dir),
+    };
+    match prepared {
+        Ok(command) => cx.run_followed(command),
+        Err(error) => StepOutcome::interrupted(&error.to_string(), now, now),
+    }
+}
+
+/// `sh` with `script`, by this program as the user whom it becomes first.
+fn as_user(user: &str, script: &str) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    // Embedded in another program, the agent's commands stand behind a word of its own.
+    let own = std::env::args_os().skip(1).take_while(|word| word != "step-runner");
+    command.args(own).args(["become-user", user, "sh", "-c", script]).current_dir("/");
+    Ok(command)
 }
 
 fn check_begin(cx: &Context) -> Result<(), Failure> {

@@ -1,7 +1,8 @@
 //! Starts a step's command, or one that an action needs, and sees to it that it ends.
 
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -60,6 +61,8 @@ pub(super) struct Bounded<'a> {
     pub(super) limit: Duration,
     /// The step's directory; `None` when no request to stop may end the command.
     pub(super) stopped_by: Option<&'a StepDir>,
+    /// Where its latest output is written while it runs; then both outputs are one.
+    pub(super) followed_in: Option<PathBuf>,
 }
 
 /// Runs the command to its end, whichever comes first: its own, its time limit, or a stop.
@@ -69,26 +72,29 @@ pub(super) fn supervise(
     tx: &Sender<Event>,
     events: &Receiver<Event>,
 ) -> StepOutcome {
-    let Bounded { mut command, timeout, limit, stopped_by } = bounded;
+    let Bounded { mut command, timeout, limit, stopped_by, followed_in } = bounded;
     let started_at = clock.now();
     // What the command leaves behind becomes the runner's child; where that cannot
     // be, ending a group may take a little longer.
     let _ = set_child_subreaper(true);
-    let mut child = match start(&mut command) {
-        Ok(child) => child,
+    let (mut child, joined) = match start(&mut command, followed_in.is_some()) {
+        Ok(started) => started,
         Err(error) => {
             let why = format!("the command could not be started: {error}");
             return StepOutcome::interrupted(&why, started_at, clock.now());
         }
     };
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-    let outputs = (child.stdout.take().map(Capture::start), child.stderr.take().map(Capture::start));
+    // It holds the pipe's other end.
+    drop(command);
+    let joined = joined.map(|output| Capture::start_followed(output, followed_in));
+    let outputs = (joined.or_else(|| child.stdout.take().map(Capture::start)), child.stderr.take().map(Capture::start));
     let reaped = tx.clone();
     thread::spawn(move || reap(&reaped));
     let (end, exit) = wait_for_end(timeout, stopped_by, group, events);
-    let stdout = outputs.0.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
-    let stderr = outputs.1.map_or_else(String::new, |stream| stream.finish(OUTPUT_WAIT));
-    outcome(limit, (end, exit), (stdout, stderr), started_at, clock.now())
+    let (stdout, left_out_bytes) = outputs.0.map_or_else(Default::default, |stream| stream.finish(OUTPUT_WAIT));
+    let (stderr, _) = outputs.1.map_or_else(Default::default, |stream| stream.finish(OUTPUT_WAIT));
+    StepOutcome { left_out_bytes, ..outcome(limit, (end, exit), (stdout, stderr), started_at, clock.now()) }
 }
 
 /// `sh` with `script`, which may be longer than any argument.
@@ -105,12 +111,20 @@ pub(super) fn shell(script: &str, dir: &StepDir) -> io::Result<Command> {
     Ok(command)
 }
 
-fn start(command: &mut Command) -> io::Result<Child> {
+/// Starts the command; where its outputs are to be one, with the end at which they are read.
+fn start(command: &mut Command, is_joined: bool) -> io::Result<(Child, Option<PipeReader>)> {
     let names = std::env::vars_os().map(|(name, _)| name);
     names.filter(|name| name.to_string_lossy().starts_with(AGENT_ENV_PREFIX)).for_each(|name| {
         command.env_remove(name);
     });
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()
+    command.stdin(Stdio::null()).process_group(0);
+    if !is_joined {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        return Ok((child, None));
+    }
+    let (reader, writer) = io::pipe()?;
+    let child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    Ok((child, Some(reader)))
 }
 
 /// Waits for the command, and for every process that it leaves behind: the runner
@@ -204,5 +218,5 @@ fn outcome(
     }
     // What a command says with its exit code once it was ended is no exit code of the step.
     let exit_code = code.filter(|_| end == StepEnd::Exited);
-    StepOutcome { end, exit_code, signal, stdout, stderr, started_at, finished_at }
+    StepOutcome { end, exit_code, signal, stdout, stderr, left_out_bytes: 0, started_at, finished_at }
 }

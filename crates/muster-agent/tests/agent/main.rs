@@ -3,6 +3,7 @@
 
 mod actions;
 mod artifacts;
+mod commands;
 mod device;
 mod enrolment;
 mod interruptions;

@@ -43,6 +43,8 @@ pub struct Carrier<S> {
     pub(super) input: Vec<u8>,
     output: Vec<u8>,
     sent_of_output: usize,
+    /// Only messages wait, and sending them was not tried: what comes next goes out with them.
+    may_join: bool,
     mask_seed: u64,
 }
 
@@ -50,7 +52,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     /// That end of a carrier; a client's masks come from the random `mask_seed`.
     pub fn new(io: S, side: Side, mask_seed: u64) -> Self {
         let parser = Parser::new(side);
-        Self { io, side, parser, input: Vec::new(), output: Vec::new(), sent_of_output: 0, mask_seed }
+        let (input, output) = (Vec::new(), Vec::new());
+        Self { io, side, parser, input, output, sent_of_output: 0, may_join: false, mask_seed }
     }
 
     /// Sends a message.
@@ -118,8 +121,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         }
     }
 
-    /// Puts a message behind what waits to be sent.
-    pub(super) fn queue(&mut self, message: &StreamMessage) -> Result<(), CarrierError> {
+    /// Puts a message behind what waits to be sent, which goes out with the next that is
+    /// sent or as soon as a stream is pumped.
+    pub fn queue(&mut self, message: &StreamMessage) -> Result<(), CarrierError> {
         let text = serde_json::to_vec(message).map_err(io::Error::other)?;
         self.queue_frame(Kind::Text, text)
     }
@@ -132,6 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         if self.output.len() > WAITING_BYTES_MAX {
             return Err(CarrierError::OutOfPlace);
         }
+        self.may_join |= self.output.is_empty();
         let mask = self.next_mask();
         let (head, length) = head(kind, payload.len(), mask);
         if let Some(mask) = mask {
@@ -142,8 +147,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         Ok(())
     }
 
+    /// Whether bytes may be sent now: nothing waits, or what waits can go out with them.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.may_join { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
+    }
+
     /// Sends `length` bytes that lie in `room` behind space for a head; what does not go
-    /// out at once waits. To be called only when nothing waits.
+    /// out at once waits. To be called only when [`Self::poll_ready`] said so.
     pub(super) fn send_data(&mut self, cx: &mut Context<'_>, room: &mut [u8], length: usize) -> io::Result<()> {
         let mask = self.next_mask();
         let (head, head_length) = head(Kind::Binary, length, mask);
@@ -153,6 +163,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             apply_mask(&mut room[HEAD_BYTES_MAX..HEAD_BYTES_MAX + length], mask, 0);
         }
         let frame = &room[begin..HEAD_BYTES_MAX + length];
+        if self.may_join {
+            self.output.extend_from_slice(frame);
+            let _ = self.poll_send(cx)?;
+            return Ok(());
+        }
         let sent = match Pin::new(&mut self.io).poll_write(cx, frame) {
             Poll::Ready(sent) => sent?,
             Poll::Pending => 0,
@@ -163,6 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
 
     /// Sends what waits, and sees to it that nothing of it stays in between.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.may_join = false;
         while self.sent_of_output < self.output.len() {
             match ready!(Pin::new(&mut self.io).poll_write(cx, &self.output[self.sent_of_output..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -175,8 +191,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    /// Receives what is there, as far as there is room: through TLS it comes by the record.
+    /// What fails, or ends, behind something that came, does so again.
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        let mut before = 0;
+        while buffer.filled().len() > before && buffer.remaining() > 0 {
+            before = buffer.filled().len();
+            if !matches!(Pin::new(&mut self.io).poll_read(cx, buffer), Poll::Ready(Ok(()))) {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Masks keep what others make the device send from being taken for a request by

@@ -23,12 +23,14 @@
 //! [`frame`] reads and writes the frames of the WebSocket, [`Carrier`] is one end of a
 //! carrier, [`pump`] moves the bytes. Neither holds a buffer while nothing moves.
 
+mod ahead;
 mod bytes;
 mod carrier;
 mod frame;
 mod local;
 mod pump;
 
+pub use ahead::ReadAhead;
 pub use bytes::ByteStream;
 pub use carrier::{Carrier, CarrierError};
 pub use frame::{FrameError, Side};

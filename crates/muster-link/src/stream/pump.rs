@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -15,8 +16,10 @@ use super::StreamMessage;
 use super::carrier::{Carrier, CarrierError, message};
 use super::frame::{HEAD_BYTES_MAX, Piece};
 
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes that are read at once: with its head a frame is four whole records of TLS.
+const CHUNK_BYTES: usize = 64 * 1024 - HEAD_BYTES_MAX;
+/// Pieces of what came that are written with one call.
+const PIECES_MAX: usize = 16;
 /// How often one stream moves what it has before others have their turn.
 const TURNS: usize = 4;
 
@@ -178,7 +181,7 @@ where
     /// From the connection to the carrier; whether something moved. While the carrier
     /// takes nothing, nothing is read.
     fn send(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<bool, StreamError> {
-        if self.has_ended || self.carrier.poll_send(cx)?.is_pending() {
+        if self.has_ended || self.carrier.poll_ready(cx)?.is_pending() {
             return Ok(false);
         }
         let mut buffer = ReadBuf::new(&mut chunk[HEAD_BYTES_MAX..]);
@@ -268,27 +271,58 @@ where
     fn take(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Result<(), StreamError> {
         let mut at = 0;
         while at < bytes.len() && !self.other_ended && self.waiting.is_empty() {
+            at = self.take_some(cx, bytes, at)?;
+        }
+        self.carrier.input.extend_from_slice(&bytes[at..]);
+        Ok(())
+    }
+
+    /// As many pieces as are written with one call; where the rest begins.
+    fn take_some(&mut self, cx: &mut Context<'_>, bytes: &mut [u8], from: usize) -> Result<usize, StreamError> {
+        let (mut at, mut pieces, mut count) = (from, [const { 0..0 }; PIECES_MAX], 0);
+        while at < bytes.len() && !self.other_ended && count < PIECES_MAX {
             let (next, piece) = self.carrier.parser.next(bytes, at)?;
             at = next;
             match piece {
-                Piece::Data(range) => self.write(cx, &bytes[range])?,
+                Piece::Data(range) => {
+                    pieces[count] = range;
+                    count += 1;
+                }
                 Piece::Text(text) => self.hear(message(&text)?)?,
                 Piece::Ping(payload) => self.carrier.pong(&payload)?,
                 Piece::Close => return Err(CarrierError::Closed.into()),
                 Piece::Nothing => {}
             }
         }
-        self.carrier.input.extend_from_slice(&bytes[at..]);
-        Ok(())
+        self.write(cx, bytes, &pieces[..count])?;
+        Ok(at)
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), StreamError> {
-        let written = match Pin::new(&mut *self.local).poll_write(cx, bytes) {
+    /// Writes these pieces; what the connection does not take at once waits.
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8], pieces: &[Range<usize>]) -> Result<(), StreamError> {
+        let local = Pin::new(&mut *self.local);
+        let written = match pieces {
+            [] => return Ok(()),
+            // Which the system does faster.
+            [piece] => local.poll_write(cx, &bytes[piece.clone()]),
+            _ => {
+                let slices: [IoSlice<'_>; PIECES_MAX] =
+                    std::array::from_fn(|i| IoSlice::new(pieces.get(i).map_or(&[], |piece| &bytes[piece.clone()])));
+                local.poll_write_vectored(cx, &slices[..pieces.len()])
+            }
+        };
+        let written = match written {
             Poll::Ready(written) => written.map_err(StreamError::Local)?,
             Poll::Pending => 0,
         };
-        self.waiting.extend_from_slice(&bytes[written..]);
-        self.counts.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let mut left = written;
+        for piece in pieces {
+            let skipped = left.min(piece.len());
+            left -= skipped;
+            self.waiting.extend_from_slice(&bytes[piece.start + skipped..piece.end]);
+        }
+        let length: usize = pieces.iter().map(Range::len).sum();
+        self.counts.received.fetch_add(length as u64, Ordering::Relaxed);
         Ok(())
     }
 

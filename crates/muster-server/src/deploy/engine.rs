@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::artifacts::{self, Needed};
 use super::rollouts;
 use crate::app::App;
+use crate::remote::command_runs;
 
 /// Most instructions that are sent in one transaction.
 const BATCH_MAX: u64 = 500;
@@ -65,6 +66,14 @@ async fn look(app: &App, devices: Option<&[RowId]>) {
         && let Err(error) = crate::remote::tunnels::expire(app).await
     {
         tracing::error!(%error, "overdue tunnels could not be ended; trying again soon");
+    }
+    if devices.is_none()
+        && let Err(error) = command_runs::expire(app).await
+    {
+        tracing::error!(%error, "overdue commands could not be ended; trying again soon");
+    }
+    if let Err(error) = command_runs::send_due(app, devices).await {
+        tracing::error!(%error, "commands could not be sent; trying again soon");
     }
     if let Err(error) = crate::remote::logs::send_due(app, devices).await {
         tracing::error!(%error, "requests for files could not be sent; trying again soon");

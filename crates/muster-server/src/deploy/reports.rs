@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use muster_store::Store;
+use muster_store::command_targets::CommandReport;
 use muster_store::targets::{Report, ReportOutcome};
+use muster_store::{Store, Tx};
 use tokio::sync::{mpsc, oneshot};
 
 /// Most reports of one commit.
@@ -15,8 +16,26 @@ const BATCH_MAX: usize = 256;
 /// Most reports that wait for a commit; more wait in their links.
 const QUEUE_MAX: usize = 4_096;
 
+/// What a device reports on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reported {
+    /// A run of a deployment.
+    Run(Report),
+    /// A remote command.
+    Command(CommandReport),
+}
+
+impl Reported {
+    async fn store(&self, tx: &Tx) -> muster_store::Result<ReportOutcome> {
+        match self {
+            Self::Run(report) => tx.store_report(report).await,
+            Self::Command(report) => tx.store_command_report(report).await,
+        }
+    }
+}
+
 struct Submitted {
-    report: Report,
+    report: Reported,
     answer: oneshot::Sender<ReportOutcome>,
 }
 
@@ -36,7 +55,7 @@ impl ReportSink {
 
     /// Stores a report; answers once it is committed. `None` when it could not be
     /// stored: the device must send it again.
-    pub async fn store(&self, report: Report) -> Option<ReportOutcome> {
+    pub async fn store(&self, report: Reported) -> Option<ReportOutcome> {
         let (answer, outcome) = oneshot::channel();
         self.0.send(Submitted { report, answer }).await.ok()?;
         outcome.await.ok()
@@ -61,8 +80,8 @@ impl ReportQueue {
     }
 }
 
-async fn store_all(store: &Store, reports: Vec<Report>) -> Vec<Option<ReportOutcome>> {
-    let reports: Arc<[Report]> = reports.into();
+async fn store_all(store: &Store, reports: Vec<Reported>) -> Vec<Option<ReportOutcome>> {
+    let reports: Arc<[Reported]> = reports.into();
     match store_in_one(store, reports.clone()).await {
         Ok(outcomes) => outcomes.into_iter().map(Some).collect(),
         Err(error) if reports.len() > 1 => {
@@ -81,13 +100,13 @@ async fn store_all(store: &Store, reports: Vec<Report>) -> Vec<Option<ReportOutc
     }
 }
 
-async fn store_in_one(store: &Store, reports: Arc<[Report]>) -> muster_store::Result<Vec<ReportOutcome>> {
+async fn store_in_one(store: &Store, reports: Arc<[Reported]>) -> muster_store::Result<Vec<ReportOutcome>> {
     let reports = &reports;
     store
         .write(|tx| async move {
             let mut outcomes = Vec::with_capacity(reports.len());
             for report in reports.iter() {
-                outcomes.push(tx.store_report(report).await?);
+                outcomes.push(report.store(&tx).await?);
             }
             Ok(outcomes)
         })

@@ -7,14 +7,16 @@ use axum::extract::{State, WebSocketUpgrade};
 use axum::response::Response;
 use muster_core::limits::{HANDSHAKE_TIMEOUT, LINK_MESSAGE_BYTES_MAX};
 use muster_link::{Nonce, PROTOCOL_VERSION, RunId, ToDevice, ToServer};
+use muster_store::command_targets::CommandReport;
 use muster_store::devices::DeviceKey;
 use muster_store::targets::{Report, ReportOutcome};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::session::{Effect, Hello, Session, answer, deleted, not_recognised};
+use super::session::{Effect, Hello, Session, answer, answer_command, deleted, not_recognised};
 use crate::access::rate::Source;
 use crate::app::App;
+use crate::deploy::reports::Reported;
 use crate::fleet::enrolment::stored_facts;
 use crate::http::ApiError;
 use crate::remote::{logs, tunnels};
@@ -179,6 +181,7 @@ impl Link {
                 Effect::Keep(keepalive) => self.app.keepalives.push(keepalive),
                 Effect::StoreFacts(facts) => self.store_facts(session, facts).await,
                 Effect::Store(report) => self.store(report).await?,
+                Effect::StoreCommand(report) => self.store_command(report).await?,
                 Effect::PutOff { run, reason } => self.put_off(session, &run, &reason).await?,
                 Effect::UploadFailed { request, reason } => self.upload_failed(session, &request, &reason).await?,
                 Effect::Tunnel { uuid, state, reason } => {
@@ -203,7 +206,7 @@ impl Link {
     /// Stores a report and answers it. Without an answer from the store the link
     /// ends: the device then sends the report again over the next one.
     async fn store(&mut self, report: Report) -> Result<(), Gone> {
-        let outcome = self.app.reports.store(report.clone()).await.ok_or(Gone)?;
+        let outcome = self.app.reports.store(Reported::Run(report.clone())).await.ok_or(Gone)?;
         if matches!(outcome, ReportOutcome::Stored { is_final: true }) {
             // The device may have been waiting for its next deployment.
             self.app.wake.device(report.device_id);
@@ -212,6 +215,19 @@ impl Link {
             self.send(&message).await?;
         }
         Ok(())
+    }
+
+    /// The same for what the device says of a command.
+    async fn store_command(&mut self, report: CommandReport) -> Result<(), Gone> {
+        let outcome = self.app.reports.store(Reported::Command(report.clone())).await.ok_or(Gone)?;
+        if matches!(outcome, ReportOutcome::Stored { is_final: true }) {
+            // The device may have room for its next command.
+            self.app.wake.device(report.device_id);
+        }
+        match answer_command(&report, outcome) {
+            Some(message) => self.send(&message).await,
+            None => Ok(()),
+        }
     }
 
     /// Stores that the device will not begin a run now. Where that cannot be stored the

@@ -4,18 +4,25 @@
 use std::time::Duration;
 
 use muster_core::clock::Timestamp;
+use muster_core::command::CommandEvent;
 use muster_core::flow::actions::USES;
 use muster_core::ids::{DeviceUuid, RowId};
 use muster_core::limits::HEARTBEATS_MISSED_MAX;
 use muster_link::{Facts, Metrics, Nonce, PublicKey, RefusedCode, RunId, ToDevice, ToServer, TunnelState, capability};
+use muster_store::command_targets::CommandReport;
 use muster_store::device_deletion::DeletedDevice;
 use muster_store::devices::DeviceKey;
 use muster_store::presence::Keepalive;
 use muster_store::targets::{Report, ReportOutcome};
 
 /// What this server can make use of.
-const KNOWN_CAPABILITIES: [&str; 4] =
-    [capability::PORT_TUNNEL, capability::TUNNEL_TO_NETWORK, capability::UPLOAD_FILES, capability::DOCKER_ENGINE];
+const KNOWN_CAPABILITIES: [&str; 5] = [
+    capability::PORT_TUNNEL,
+    capability::TUNNEL_TO_NETWORK,
+    capability::UPLOAD_FILES,
+    capability::DOCKER_ENGINE,
+    capability::REMOTE_COMMANDS,
+];
 
 /// What a device must say first: who it is, and its proof.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +104,8 @@ pub enum Effect {
     StoreFacts(Facts),
     /// Store a report, then hand the outcome to [`answer`].
     Store(Report),
+    /// Store what the device says of a command, then hand the outcome to [`answer_command`].
+    StoreCommand(CommandReport),
     /// A tunnel stands differently, says its device.
     Tunnel {
         /// The tunnel.
@@ -155,6 +164,9 @@ impl Session {
             ToServer::Tunnel { tunnel, state, reason } => vec![Effect::Tunnel { uuid: tunnel, state, reason }],
             ToServer::UploadFailed { request, reason } => vec![Effect::UploadFailed { request, reason }],
             ToServer::NotNow { run, reason } => vec![Effect::PutOff { run, reason }],
+            ToServer::Command { command, event } => {
+                vec![Effect::StoreCommand(CommandReport { device_id: self.device_id, run: command, event })]
+            }
             ToServer::Hello { .. } | ToServer::Unknown => Vec::new(),
         }
     }
@@ -199,6 +211,17 @@ pub fn answer(report: &Report, outcome: ReportOutcome) -> Vec<ToDevice> {
         ReportOutcome::OutOfOrder => Vec::new(),
         ReportOutcome::MustStop if is_last(report) => vec![ack],
         ReportOutcome::MustStop => vec![ack, ToDevice::Abort { run }],
+    }
+}
+
+/// What a device is told about what it has said of a command, once that is dealt with.
+pub fn answer_command(report: &CommandReport, outcome: ReportOutcome) -> Option<ToDevice> {
+    let command = report.run.clone();
+    match (&report.event, outcome) {
+        (_, ReportOutcome::OutOfOrder) => None,
+        (CommandEvent::Ended(_), _) => Some(ToDevice::CommandStored { command }),
+        (CommandEvent::Started, ReportOutcome::MustStop) => Some(ToDevice::AbortCommand { command }),
+        (CommandEvent::Started | CommandEvent::Output { .. } | CommandEvent::Unknown, _) => None,
     }
 }
 

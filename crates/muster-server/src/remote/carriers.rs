@@ -26,6 +26,9 @@ use crate::app::App;
 
 /// Carriers that a device has been asked for and that have not come.
 const ASKED_MAX: usize = 4 * CARRIERS_AT_ONCE_MAX;
+/// A message asks for at least this part of what has not come, so that a burst of connections
+/// is a few messages: a link on which many wait is taken for dead, and closed.
+const ASK_AT_LEAST_PART: usize = 4;
 /// After this time a carrier that was asked for will not come: the secret in the message
 /// needs its way to the device, and the handshake one back.
 const ASKED_FOR_AT_MOST: Duration = CARRIER_TIMEOUT;
@@ -78,10 +81,12 @@ impl Pool {
         Self { link, ends, ready: Vec::new(), waiting: VecDeque::new(), asked: 0 }
     }
 
-    /// How many more the device is to be asked for, with one message.
+    /// How many more the device is to be asked for, with one message. What is not asked for
+    /// now is when the next carrier comes, or the keeper looks.
     fn wanted(&self) -> usize {
         let wanted = (self.waiting.len() + READY_CARRIERS_MIN).saturating_sub(self.ready.len() + self.asked);
-        wanted.min(CARRIERS_AT_ONCE_MAX).min(ASKED_MAX.saturating_sub(self.asked))
+        let wanted = wanted.min(CARRIERS_AT_ONCE_MAX).min(ASKED_MAX.saturating_sub(self.asked));
+        if wanted * ASK_AT_LEAST_PART < self.asked { 0 } else { wanted }
     }
 
     fn take_ready(&mut self) -> Option<ServerCarrier> {
@@ -264,5 +269,23 @@ impl Inner {
         if let Some(pool) = self.pool(link) {
             pool.asked = pool.asked.saturating_sub(number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::registry::WAITING_MESSAGES_MAX;
+
+    #[test]
+    fn a_burst_of_connections_is_few_messages() {
+        let (mut pool, mut messages) = (Pool::new(LinkId { device_id: 1, epoch: 1 }), 0);
+        for _ in 0..1_000 {
+            pool.waiting.push_back(oneshot::channel().0);
+            let wanted = pool.wanted();
+            messages += usize::from(wanted > 0);
+            pool.asked += wanted;
+        }
+        assert!(pool.asked >= CARRIERS_AT_ONCE_MAX && messages < WAITING_MESSAGES_MAX / 2, "{messages}");
     }
 }

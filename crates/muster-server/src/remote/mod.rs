@@ -1,4 +1,4 @@
-//! Reaching into devices: tunnels and streams to their ports, files of theirs.
+//! Reaching into devices: tunnels and streams to their ports, commands on them, files of theirs.
 //!
 //! [`tunnels`] are the operations. What a tunnel is made of while it is open: [`live`] has
 //! its listener, [`visitor`] one connection through it, [`carriers`] what takes that to the
@@ -8,10 +8,12 @@
 
 pub mod capabilities;
 pub mod carriers;
+pub mod command_runs;
 pub mod files;
 pub mod keeper;
 pub mod live;
 pub mod logs;
+pub mod saved_commands;
 pub mod sessions;
 pub mod streams;
 pub mod tunnels;

@@ -11,9 +11,6 @@ use super::carriers::Taken;
 use super::live::{LiveTunnel, Place};
 use crate::app::App;
 
-/// Carriers that are tried when one turns out to be dead.
-const TRIES: usize = 3;
-
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -52,15 +49,9 @@ async fn carry(app: &App, tunnel: &LiveTunnel, local: &mut Local) -> Result<(), 
     Ok(())
 }
 
-/// A carrier that has been told where to.
+/// A carrier that will be told where to, together with the first bytes for it.
 async fn open(app: &App, tunnel: &LiveTunnel) -> Option<Taken> {
-    let open = StreamMessage::Open { host: tunnel.host.clone(), port: tunnel.port };
-    for _ in 0..TRIES {
-        let mut taken = app.carriers.take(app, tunnel.device_id).await?;
-        match taken.carrier.send(&open).await {
-            Ok(()) => return Some(taken),
-            Err(error) => tracing::debug!(%error, tunnel = tunnel.uuid, "a carrier was dead"),
-        }
-    }
-    None
+    let mut taken = app.carriers.take(app, tunnel.device_id).await?;
+    taken.carrier.queue(&StreamMessage::Open { host: tunnel.host.clone(), port: tunnel.port }).ok()?;
+    Some(taken)
 }

@@ -15,6 +15,7 @@ use muster_server::access::bce_auth::Signer;
 use muster_server::app::App;
 use muster_server::deploy::engine;
 use muster_server::error::WorkError;
+use muster_server::remote::command_runs;
 use muster_server::{Server, ServerConfig};
 use muster_store::audit::AuditFilter;
 use muster_store::testing::{Engine, START, TestDatabase};
@@ -167,6 +168,7 @@ impl TestApp {
         self.app().clock().advance(duration);
         engine::expire(self.store()).await.unwrap();
         muster_server::remote::tunnels::expire(self.app()).await.unwrap();
+        command_runs::expire(self.app()).await.unwrap();
         self.reconcile().await;
     }
 
@@ -174,6 +176,7 @@ impl TestApp {
     pub(crate) async fn reconcile(&self) {
         engine::roll_out(self.app()).await.unwrap();
         engine::send_due(self.app(), None).await.unwrap();
+        command_runs::send_due(self.app(), None).await.unwrap();
     }
 
     /// Everything that the keepalives have said so far is stored.

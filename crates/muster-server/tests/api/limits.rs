@@ -109,7 +109,7 @@ description may hold line breaks and tabs.
 
 type Rows = Vec<(&'static str, String)>;
 
-fn sections() -> [(&'static str, Rows); 7] {
+fn sections() -> [(&'static str, Rows); 8] {
     let defaults = ServerConfig::new("data".into(), None, ([127, 0, 0, 1], 0).into());
     [
         ("Calls a minute", calls(&defaults)),
@@ -118,6 +118,7 @@ fn sections() -> [(&'static str, Rows); 7] {
         ("Bodies and documents", bodies(&defaults)),
         ("Time", times()),
         ("Artifacts", artifacts(&defaults)),
+        ("Remote commands", commands(&defaults)),
         ("People and secrets", people()),
     ]
 }
@@ -213,6 +214,33 @@ fn artifacts(defaults: &ServerConfig) -> Rows {
         ("one such request, files and folders", l::UPLOAD_ENTRIES_MAX.to_string()),
         ("one such request, folders within folders", l::UPLOAD_DEPTH_MAX.to_string()),
         ("the address of such files works", human(l::DOWNLOAD_GRANT_LIFETIME)),
+    ]
+}
+
+fn commands(defaults: &ServerConfig) -> Rows {
+    vec![
+        ("script, bytes", l::SCRIPT_BYTES_MAX.to_string()),
+        ("name of a user of a device, characters", l::DEVICE_USER_CHARS_MAX.to_string()),
+        ("saved commands of a fleet", l::SAVED_COMMANDS_MAX.to_string()),
+        (
+            "how long a command may run on a device",
+            format!("{} by default, at most {}", human(l::COMMAND_TIMEOUT_DEFAULT), human(l::COMMAND_TIMEOUT_MAX)),
+        ),
+        (
+            "how long a device may take to begin",
+            format!("{} by default, at most {}", human(l::COMMAND_EXPIRY_DEFAULT), human(l::COMMAND_EXPIRY_MAX)),
+        ),
+        ("after that, for a device that was told, to say that it has begun", human(l::COMMAND_START_GRACE)),
+        ("after the time limit, to say how it ended", human(l::COMMAND_RUN_SLACK)),
+        ("to confirm an abort", human(l::COMMAND_ABORT_DEADLINE)),
+        ("kept of the output on one device, bytes", l::COMMAND_OUTPUT_BYTES_MAX.to_string()),
+        ("head, and tail, that a list shows, characters", l::SHOWN_OUTPUT_CHARS_MAX.to_string()),
+        ("output of a running command is told every", human(l::COMMAND_OUTPUT_PERIOD)),
+        ("of that at a time, the last bytes", l::COMMAND_CHUNK_BYTES_MAX.to_string()),
+        ("commands that run at once on a device; others wait", l::COMMANDS_AT_ONCE_MAX.to_string()),
+        ("commands that wait on a device; it refuses others", l::WAITING_COMMANDS_MAX.to_string()),
+        ("runs are kept by default", human(defaults.command_runs_kept)),
+        ("of a script in the audit log, characters", l::AUDITED_SCRIPT_CHARS_MAX.to_string()),
     ]
 }
 

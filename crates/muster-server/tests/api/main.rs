@@ -77,6 +77,7 @@ mod rate_limits;
 mod reasons;
 mod registries;
 mod registry_fetches;
+mod remote_commands;
 mod repositories;
 mod roles;
 mod rollout_of_many;

@@ -93,7 +93,7 @@ async fn run(app: &TestApp, deployment: &str, device_id: RowId, outcome: RunOutc
     let code = if outcome == RunOutcome::Failed { "step_failed" } else { "" };
     for (seq, event) in (1..).zip([RunEvent::Accepted, finished(outcome, code)]) {
         let report = Report { device_id, deployment: deployment.parse().unwrap(), attempt: 1, seq, event };
-        app.app().reports.store(report).await.expect("it is stored");
+        app.app().reports.store(muster_server::deploy::reports::Reported::Run(report)).await.expect("it is stored");
     }
 }
 

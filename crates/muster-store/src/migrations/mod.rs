@@ -19,6 +19,7 @@ mod m0012_attempts;
 mod m0013_storage;
 mod m0014_degraded_devices;
 mod m0015_tunnel_streams;
+mod m0016_remote_commands;
 mod m0018_remote_sessions;
 mod m0020_file_rules;
 
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_storage::Migration),
             Box::new(m0014_degraded_devices::Migration),
             Box::new(m0015_tunnel_streams::Migration),
+            Box::new(m0016_remote_commands::Migration),
             Box::new(m0018_remote_sessions::Migration),
             Box::new(m0020_file_rules::Migration),
         ]

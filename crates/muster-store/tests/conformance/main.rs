@@ -33,6 +33,7 @@ mod apps;
 mod artifacts;
 mod audit;
 mod catalogues;
+mod command_runs;
 mod concurrency;
 mod deployments;
 mod device_deletion;

@@ -37,6 +37,7 @@ on_both_engines!(
     each_filter_of_the_audit_log_has_its_index,
     the_data_monitor_walks_no_big_table,
     port_tunnels_walk_no_big_table,
+    remote_commands_walk_no_big_table,
     remote_sessions_walk_no_big_table,
     artifacts_walk_no_big_table,
     the_tag_service_walks_no_big_table,
@@ -106,7 +107,9 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 20] = [
+const BIG_TABLES: [&str; 22] = [
+    "command_targets",
+    "command_outputs",
     "artifacts",
     "artifact_folders",
     "blobs",
@@ -594,6 +597,34 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
         .await;
     let plans = crowd.plans(async |tx| tx.overdue_port_tunnels(10).await.map(drop)).await;
     assert!(plans[0].contains("port_tunnels_open"), "{}", plans[0]);
+}
+
+async fn remote_commands_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, fleet) = (&crowd.house, crowd.house.fleet.id);
+    let run = crate::command_runs::run(house, &house.everything()).await;
+    for _ in 0..2 {
+        crate::command_runs::run(house, &house.everything()).await;
+    }
+    let settle =
+        format!(r#"UPDATE "command_targets" SET "status" = 2 WHERE "run_id" <> {} OR "device_id" % 100 <> 7"#, run.id);
+    for rows in [settle, "ANALYZE".to_owned()] {
+        house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
+    }
+    let (device, uuid) = (crowd.ids[6], parsed(run.uuid.parse()));
+    let moment = muster_core::clock::Timestamp::from_millis(10);
+    crowd
+        .assert_indexed("a remote command", async |tx| {
+            tx.find_command_run(fleet, &uuid).await?;
+            tx.command_runs_page(fleet, None, 10).await?;
+            tx.command_targets_page(run.id, None, Some(device), 10).await?;
+            tx.command_output(run.id, device).await?;
+            tx.due_commands("a", Some(&[device]), 10).await?;
+            tx.commands_unable(run.id, &[device]).await?;
+            tx.expire_command_targets(10).await?;
+            tx.forget_command_run(moment, 10).await.map(drop)
+        })
+        .await;
 }
 
 /// One for each device; every hundredth of them is open.

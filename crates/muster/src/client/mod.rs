@@ -5,6 +5,7 @@
 
 mod apps;
 mod audit;
+mod commands;
 mod deploy;
 mod deployments;
 mod device_changes;
@@ -30,6 +31,8 @@ mod progress;
 mod prompt;
 mod registries;
 mod roles;
+mod run;
+mod run_watch;
 mod session;
 mod span;
 mod ssh;
@@ -60,6 +63,10 @@ pub(crate) enum ClientCommand {
     Whoami(Alone),
     /// Deploy a flow: show what would happen, ask, and follow it to its end
     Deploy(Box<deploy::DeployArgs>),
+    /// Run a command on devices, and print what it puts out
+    Run(Box<run::RunArgs>),
+    /// Saved commands of a fleet, and what was run
+    Commands(Noun<commands::CommandsCommand>),
     /// A port of a device, here
     Tunnel(tunnel::TunnelArgs),
     /// OpenSSH's client, to a device
@@ -150,6 +157,8 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Logout(args) => login::log_out(&args).await,
         C::Whoami(args) => login::who_am_i(&Session::open(&args.common)?).await,
         C::Deploy(args) => deploy::run(&args).await,
+        C::Run(args) => run::run(&args).await,
+        C::Commands(noun) => commands::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tunnel(args) => tunnel::run(&args).await,
         C::Ssh(args) => ssh::run(&args),
         C::Cp(args) => files::copy(&args).await,

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use muster_core::ids::DeviceUuid;
+use muster_core::command::{CommandEnd, CommandEvent, CommandResult};
+use muster_core::ids::{CommandRunUuid, DeviceUuid};
 use muster_core::limits::{HANDSHAKE_TIMEOUT, HEARTBEATS_MISSED_MAX};
-use muster_core::target::RunEvent;
+use muster_core::target::{Reason, RunEvent};
 use muster_core::token::Secret;
 use muster_link::{
-    Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer, TunnelState,
-    capability,
+    CommandOrder, Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer,
+    TunnelState, capability,
 };
 use serde_json::Value;
 
@@ -53,6 +54,15 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// Something of a remote command, for the connection with that epoch.
+    Command {
+        /// The epoch.
+        epoch: i64,
+        /// The command.
+        command: CommandRunUuid,
+        /// What happened.
+        event: CommandEvent,
+    },
     /// Files that the server asked for cannot be sent.
     UploadFailed(Refused),
     /// The moment of [`Session::wake_at`] has come.
@@ -81,6 +91,12 @@ pub enum Output {
     Aborted(RunId),
     /// The server has stored a run's reports up to a number.
     Acked(RunId, i64),
+    /// The server wants a remote command to run.
+    RunCommand(CommandOrder),
+    /// The server wants a remote command to end.
+    AbortCommand(CommandRunUuid),
+    /// The server has stored how a remote command ended.
+    CommandStored(CommandRunUuid),
     /// The server wants files of the device.
     Upload(Order),
     /// Dial a carrier of streams with each of these.
@@ -178,6 +194,12 @@ impl Session {
                 }
                 _ => Vec::new(),
             },
+            Input::Command { epoch, command, event } => match self.state {
+                State::Up { epoch: present, .. } if present == epoch => {
+                    vec![Output::Send(ToServer::Command { command, event })]
+                }
+                _ => Vec::new(),
+            },
             // Over the next connection the server asks again.
             Input::UploadFailed(_) if !matches!(self.state, State::Up { .. }) => Vec::new(),
             Input::UploadFailed(Refused { request, reason }) => {
@@ -217,6 +239,9 @@ impl Session {
             (ToDevice::Run(instruction), State::Up { .. }) => vec![Output::Instructed(Box::new(instruction))],
             (ToDevice::Abort { run }, State::Up { .. }) => vec![Output::Aborted(run)],
             (ToDevice::Ack { run, seq }, State::Up { .. }) => vec![Output::Acked(run, seq)],
+            (ToDevice::RunCommand(order), State::Up { .. }) => vec![Output::RunCommand(order)],
+            (ToDevice::AbortCommand { command }, State::Up { .. }) => vec![Output::AbortCommand(command)],
+            (ToDevice::CommandStored { command }, State::Up { .. }) => vec![Output::CommandStored(command)],
             (ToDevice::UploadFiles { request, path, url, headers }, State::Up { .. }) => {
                 vec![Output::Upload(Order { request, path, url, headers })]
             }
@@ -244,6 +269,12 @@ impl Session {
     fn unreadable(&self, text: &str, error: &serde_json::Error) -> Vec<Output> {
         tracing::warn!(%error, "a message of the server cannot be read");
         let message: Value = serde_json::from_str(text).unwrap_or_default();
+        let command = message["command"].as_str().and_then(|command| command.parse().ok());
+        if let (Some(command), State::Up { .. }, true) = (command, &self.state, message["type"] == "run_command") {
+            let text = format!("This version of the agent cannot read the command: {error}.");
+            let refused = CommandResult::unbegun(CommandEnd::Refused, Reason::new("bad_command", text));
+            return vec![Output::Send(ToServer::Command { command, event: CommandEvent::Ended(refused) })];
+        }
         let run = message["run"].as_str().and_then(|run| run.parse().ok());
         match (run, &self.state) {
             (Some(run), State::Up { .. }) if message["type"] == "run" => {

@@ -33,6 +33,7 @@ fn exited(exit_code: i32) -> StepOutcome {
         signal: None,
         stdout: String::new(),
         stderr: String::new(),
+        left_out_bytes: 0,
         started_at: NOW,
         finished_at: NOW,
     }

@@ -46,6 +46,7 @@ impl<'a> Scene<'a> {
         app.admin().change(device.uuid.as_str(), &prepared).await;
         app.admin().post("/api/v2/account/apps", &json!({ "name": "kiosk" })).await.ok(201);
         app.admin().post("filters", &json!({ "name": "saved", "device_filter": {} })).await.ok(201);
+        app.admin().post("remote_commands", &json!({ "name": "uptime", "script": "uptime" })).await.ok(201);
         app.admin().post("app-parameters", &json!({ "name": "temperature" })).await.ok(201);
         let repositories = "/api/v2/account/repositories";
         app.admin().post(repositories, &json!({ "name": "of-demo", "project_key": "demo" })).await.ok(201);
@@ -57,6 +58,13 @@ impl<'a> Scene<'a> {
             signers.insert(name, app.signer(name, TagPolicy::FullControl).await);
         }
         Self { app, device, flow, deployment, schemas: Schemas::published(), signers }
+    }
+
+    /// A run of a command that nobody has ended.
+    async fn command_run(&self) -> String {
+        let body = json!({ "command": "uptime", "device_filter": {} });
+        let run = self.app.admin().post("command_runs", &body).await.ok(201);
+        format!("command_runs/{}", run["run_id"].as_str().unwrap())
     }
 
     fn caller(&self, who: Who) -> Caller<'a> {
@@ -144,6 +152,31 @@ impl<'a> Scene<'a> {
                 let tunnel = self.tunnel(&self.app.admin()).await.ok(201);
                 caller.delete(&format!("port_tunnel/{}", tunnel["port_tunnel_id"].as_str().unwrap())).await
             }
+            Operation::CreateRemoteCommand => {
+                let body = json!({ "name": format!("{who:?} command"), "script": "uptime" });
+                caller.post("remote_commands", &body).await
+            }
+            Operation::ListRemoteCommands => caller.get("remote_commands").await,
+            Operation::GetRemoteCommand => caller.get("remote_commands/uptime").await,
+            Operation::PatchRemoteCommand => {
+                caller.patch("remote_commands/uptime", &json!({ "timeout_seconds": 5 })).await
+            }
+            Operation::DeleteRemoteCommand => {
+                let name = format!("{who:?} old");
+                let body = json!({ "name": name, "script": "uptime" });
+                self.app.admin().post("remote_commands", &body).await;
+                caller.delete(&format!("remote_commands/{name}")).await
+            }
+            Operation::CreateCommandRun => {
+                caller.post("command_runs", &json!({ "command": "uptime", "device_filter": {} })).await
+            }
+            Operation::ListCommandRuns => caller.get("command_runs").await,
+            Operation::GetCommandRun => caller.get(&self.command_run().await).await,
+            Operation::ListCommandRunDevices => caller.get(&format!("{}/devices", self.command_run().await)).await,
+            Operation::GetCommandOutput => {
+                caller.get(&format!("{}/devices/{device}/output", self.command_run().await)).await
+            }
+            Operation::AbortCommandRun => caller.post(&format!("{}/abort", self.command_run().await), &json!({})).await,
             Operation::SendMonitor => {
                 let values = json!([{ "name": "temperature", "value": "7" }]);
                 caller.post(&format!("monitor/{device}"), &json!({ "app_parameters": values })).await
