@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::inventory::Inventory;
 use crate::link::keeper::Keeper;
 use crate::link::status::StatusFile;
 use crate::net::{ConnectError, Dialer};
-use crate::remote::{Carriers, Policy, Terminals, TunnelPolicy, allow_open_files};
+use crate::remote::{Carriers, FilePolicy, Policy, Terminals, TunnelPolicy, allow_open_files, clean_up};
 use crate::run::driver::{Ended, Message, Surroundings, drive};
 use crate::set_aside::Degraded;
 use crate::state::{Enrolment, StateDir, StateError, StateLock};
@@ -67,6 +68,8 @@ pub struct Settings {
     pub degraded: Degraded,
     /// What tunnels may reach.
     pub tunnels: TunnelPolicy,
+    /// What people may do with files.
+    pub files: Arc<FilePolicy>,
     /// What remote commands may be run.
     pub commands: CommandPolicy,
     /// Whose terminals may be opened.
@@ -87,6 +90,7 @@ pub async fn run(settings: &Settings, rng: &mut StdRng) -> Result<Ended, AgentEr
     let _lock = lock(&settings.state).await?;
     tracing::info!(device = %enrolment.device_uuid, server = %enrolment.server, "agent starts");
     allow_open_files();
+    clean_up(settings.state.path());
     let trust = settings.trust.clone().pinning(&enrolment.server, enrolment.server_pin);
     let dialer = Dialer::new(enrolment.server, &trust)?;
     loop {
@@ -159,12 +163,16 @@ impl Life {
         let inbox = to_runs.clone();
         thread::spawn(move || ended.send(drive(surroundings, inbox, messages, to_link)));
         let (to_commands, command_reports, commands_ended) = begin_commands(settings)?;
-        let policy = Policy { tunnels: settings.tunnels, terminals: settings.terminals.clone() };
+        let policy = Policy {
+            tunnels: settings.tunnels,
+            terminals: settings.terminals.clone(),
+            files: Arc::clone(&settings.files),
+        };
         let keeper = Keeper {
+            carriers: Carriers::new(dialer.clone(), policy, StdRng::from_seed(rng.random())),
             commands: settings.commands.clone(),
             to_commands: to_commands.clone(),
             command_reports,
-            carriers: Carriers::new(dialer.clone(), policy, StdRng::from_seed(rng.random())),
             dialer,
             device: state.enrolment()?.device_uuid,
             secret: state.identity()?.to_secret_bytes(),

@@ -22,7 +22,7 @@ use crate::agent::{self, Settings};
 use crate::command::policy::{CommandPolicy, become_user};
 use crate::enroll::{Wishes, enrol};
 use crate::net::Dialer;
-use crate::remote::{self, Terminals, TunnelPolicy};
+use crate::remote::{self, FileLevel, FilePolicy, Terminals, TunnelPolicy};
 use crate::run::driver::Ended;
 use crate::server_url::ServerUrl;
 use crate::set_aside::Degraded;
@@ -146,6 +146,12 @@ pub struct RunArgs {
     /// What port tunnels may reach: nothing, the device's own ports, or also other hosts that it reaches
     #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_TUNNELS", default_value = "local")]
     pub tunnels: TunnelPolicy,
+    /// What people may do with files of the device at most, where the fleet's rules allow it
+    #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_FILES", default_value = "write")]
+    pub files: FileLevel,
+    /// Files that people may reach, as /srv/**, and no others; may be given again
+    #[arg(long, value_name = "PATTERN", env = "MUSTER_AGENT_FILES_ALLOW", value_delimiter = ',')]
+    pub files_allow: Vec<String>,
     /// Remote commands: off for none, any for any user, or the users who may run them, as pi,deploy
     #[arg(long, value_name = "WHAT", env = "MUSTER_AGENT_COMMANDS", default_value_t = CommandPolicy::Any)]
     pub commands: CommandPolicy,
@@ -304,6 +310,8 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
     }
     let AgentEnv { mut step_runner, terminal, crypto, clock, mut rng, program } = env;
     step_runner.extend(program.map(|_| "--updatable".into()));
+    let files = FilePolicy::new(args.files, args.files_allow, state.path());
+    let files = files.map_err(|invalid| anyhow::anyhow!("--files-allow: {invalid}"))?;
     let settings = Settings {
         state,
         runner: step_runner,
@@ -311,6 +319,7 @@ fn run(state: StateDir, args: RunArgs, env: AgentEnv) -> anyhow::Result<ExitCode
         reboot_command: args.reboot_command,
         degraded,
         tunnels: args.tunnels,
+        files: Arc::new(files),
         commands: args.commands,
         terminals: Terminals::new(args.terminal_user, terminal),
         trust: Trust::of_machine(crypto),

@@ -315,6 +315,24 @@ operations! {
     OpenDeviceStream, "GET" "/api/v2/{project_key}/devices/{device_uuid}/stream", AccessToken, Fleet(RemoteAccess);
     /// A terminal on a device.
     OpenTerminal, "GET" "/api/v2/{project_key}/devices/{device_uuid}/terminal", AccessToken, Fleet(RemoteAccess);
+    /// What lies at a path of a device.
+    GetDevicePath, "GET" "/api/v2/{project_key}/devices/{device_uuid}/file_system", AccessToken, Fleet(RemoteAccess);
+    /// Delete a file, a link or an empty folder of a device.
+    DeleteDevicePath, "DELETE" "/api/v2/{project_key}/devices/{device_uuid}/file_system", AccessToken, Fleet(RemoteAccess);
+    /// Make a folder on a device.
+    CreateDeviceFolder, "POST" "/api/v2/{project_key}/devices/{device_uuid}/file_system/folder", AccessToken, Fleet(RemoteAccess);
+    /// The bytes of a file of a device.
+    ReadDeviceFile, "GET" "/api/v2/{project_key}/devices/{device_uuid}/file_system/content", AccessToken, Fleet(RemoteAccess);
+    /// The size and the tag of a file of a device.
+    HeadDeviceFile, "HEAD" "/api/v2/{project_key}/devices/{device_uuid}/file_system/content", AccessToken, Fleet(RemoteAccess);
+    /// Write a file on a device.
+    WriteDeviceFile, "PUT" "/api/v2/{project_key}/devices/{device_uuid}/file_system/content", AccessToken, Fleet(RemoteAccess);
+    /// A folder of a device as an archive.
+    GetDeviceArchive, "GET" "/api/v2/{project_key}/devices/{device_uuid}/file_system/archive", AccessToken, Fleet(RemoteAccess);
+    /// Which files of a fleet's devices people may reach.
+    GetFileRules, "GET" "/api/v2/{project_key}/file_rules", AccessToken, View;
+    /// Change which files of a fleet's devices people may reach.
+    ReplaceFileRules, "PUT" "/api/v2/{project_key}/file_rules", AccessToken, Admin;
     /// A fleet's remote sessions, page by page.
     ListRemoteSessions, "GET" "/api/v2/{project_key}/remote_sessions", AccessToken, Fleet(RemoteAccess);
     /// One remote session.

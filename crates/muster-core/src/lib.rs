@@ -17,7 +17,7 @@
 //! * [`access_key`]: what programs sign requests of the Tag Service with;
 //! * [`registry`], [`artifact`]: where updates come from; [`release`]: those of the agent;
 //! * [`resource`], [`tag_rules`]: what else than a device bears tags, and which the Tag Service makes;
-//! * [`monitor`], [`tunnel`]: values that devices send, ways to their ports.
+//! * [`monitor`], [`tunnel`], [`file_rules`]: values that devices send, ways to their ports, and to their files.
 
 pub mod access;
 pub mod access_grant;
@@ -26,6 +26,7 @@ pub mod artifact;
 pub mod clock;
 pub mod command;
 pub mod deadlines;
+pub mod file_rules;
 pub mod filter;
 pub mod flow;
 pub mod identifiers;

@@ -258,6 +258,20 @@ pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(60);
 pub const REGISTRY_REDIRECTS_MAX: usize = 5;
 /// How long the address works under which files of a device can be fetched.
 pub const DOWNLOAD_GRANT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Most rules about the files of one fleet's devices.
+pub const FILE_RULES_MAX: usize = 100;
+/// Longest pattern of such a rule.
+pub const FILE_PATTERN_BYTES_MAX: usize = 512;
+/// Longest path of a file on a device.
+pub const DEVICE_PATH_BYTES_MAX: usize = 4_095;
+/// Largest file that is written on a device with one call.
+pub const DEVICE_WRITE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// What a file that is written on a device leaves free on its disk.
+pub const DEVICE_FREE_BYTES_MIN: u64 = 1024 * 1024;
+/// Longest message that server and device say to each other about files.
+pub const FILE_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a device, or a caller, may be silent while a file of a device is moved.
+pub const FILE_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Longest script of a remote command.
 pub const SCRIPT_BYTES_MAX: usize = 64 * 1024;

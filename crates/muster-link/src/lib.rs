@@ -16,6 +16,7 @@
 //! Bulk does not go over this link: for it a device dials carriers, see [`stream`].
 
 pub mod enroll;
+pub mod files;
 pub mod handshake;
 pub mod messages;
 pub mod pin;

@@ -133,6 +133,8 @@ pub mod capability {
     pub const TUNNEL_TO_NETWORK: &str = "tunnel_to_network";
     /// Opens terminals. Since version 5.
     pub const TERMINAL: &str = "terminal";
+    /// Serves [`files`](crate::files) of the device. Since version 5.
+    pub const FILES: &str = "files";
     /// Uploads files of the device.
     pub const UPLOAD_FILES: &str = "upload_files";
     /// Runs remote commands. Since version 5.

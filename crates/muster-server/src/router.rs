@@ -70,6 +70,11 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::terminals::open))
         .routes(routes!(v2::terminals::recording))
         .routes(routes!(v2::terminals::watch))
+        .routes(routes!(v2::device_paths::get, v2::device_paths::delete))
+        .routes(routes!(v2::device_paths::make_folder))
+        .routes(routes!(v2::device_content::archive))
+        .merge(device_content())
+        .routes(routes!(v2::file_rules::get, v2::file_rules::replace))
         .routes(routes!(v2::remote_sessions::list))
         .routes(routes!(v2::remote_sessions::get, v2::remote_sessions::end))
         .routes(routes!(v2::monitor::send))
@@ -112,6 +117,14 @@ fn v2() -> OpenApiRouter<App> {
         .routes(routes!(v2::tags::get, v2::tags::patch, v2::tags::delete))
         .routes(routes!(v2::tags::merge))
         .routes(routes!(v2::tags::preview_deletion))
+}
+
+/// Files of devices, which are bounded by themselves, piece by piece.
+fn device_content() -> OpenApiRouter<App> {
+    use v2::device_content as content;
+    OpenApiRouter::new()
+        .routes(routes!(content::read, content::head, content::write))
+        .layer(DefaultBodyLimit::disable())
 }
 
 /// The BCE Tag Service.

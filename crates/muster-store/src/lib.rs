@@ -30,6 +30,7 @@ pub mod dispatch;
 mod entities;
 pub mod error;
 pub mod file_requests;
+pub mod file_rules;
 pub mod filter;
 pub mod fleets;
 pub mod flows;

@@ -94,6 +94,7 @@ impl<R: Rng> Keeper<R> {
         let facts = self.inventory.facts(websocket.get_ref().local_ip());
         let identity = Identity::from_secret_bytes(&self.secret);
         let mut capabilities = capabilities(self.docker_socket.as_deref());
+        capabilities.extend(self.carriers.policy().files.capabilities());
         capabilities.extend(self.commands.capabilities());
         capabilities.extend(self.carriers.policy().terminals.capability());
         let session = Session::new(self.device.clone(), identity, facts, capabilities, self.carriers.policy().tunnels);

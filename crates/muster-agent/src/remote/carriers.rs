@@ -1,12 +1,13 @@
 //! Carriers of streams: each dialled when the server asks, then one connection after the
 //! other, until it breaks, is not needed any more, or the control link ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::limits::{CARRIER_TIMEOUT, CARRIERS_MAX, READY_CARRIER_IDLE, STREAM_CONNECT_TIMEOUT};
 use muster_core::token::Secret;
 use muster_link::STREAM_PATH;
-use muster_link::stream::{Carrier, Counts, Local, Side, StreamMessage, pump};
+use muster_link::stream::{ByteStream, Carrier, Counts, Local, Side, StreamMessage, pump};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::files::{self, FilePolicy};
 use super::terminal::{self, TerminalOrder};
 use super::{Policy, TunnelPolicy};
 use crate::net::{Dialer, Stream};
@@ -79,6 +81,7 @@ async fn serve(dialer: &Dialer, policy: &Policy, secret: &Secret, mask_seed: u64
     while let Ok(message) = timeout(IDLE_MAX, carrier.receive()).await {
         match message.map_err(|error| error.to_string())? {
             StreamMessage::Open { host, port } => carry(&mut carrier, policy.tunnels, &host, port).await?,
+            StreamMessage::OpenFiles => carrier = serve_files(carrier, &policy.files).await?,
             StreamMessage::OpenTerminal { user, size, term } => {
                 let order = TerminalOrder { user, size, term };
                 return terminal::carry(carrier, &policy.terminals, &order).await;
@@ -117,6 +120,14 @@ async fn carry(carrier: &mut Carrier<Stream>, policy: TunnelPolicy, host: &str, 
     pump(carrier, &mut local, &Counts::default(), None).await.map_err(|error| error.to_string())?;
     local.over();
     Ok(())
+}
+
+/// One order about files.
+async fn serve_files(mut carrier: Carrier<Stream>, files: &Arc<FilePolicy>) -> Result<Carrier<Stream>, String> {
+    send(&mut carrier, StreamMessage::Opened).await?;
+    let mut stream = ByteStream::new(carrier);
+    files::serve(&mut stream, files).await.map_err(|error| error.to_string())?;
+    stream.into_carrier().ok_or_else(|| "a stream of files did not end".to_owned())
 }
 
 async fn connect(policy: TunnelPolicy, host: &str, port: u16) -> Result<Local, String> {

@@ -1,16 +1,21 @@
-//! Connections of callers, carried to ports of the device.
+//! Connections of callers, carried to ports of the device and to its files.
 //!
-//! * [`TunnelPolicy`] and [`Terminals`]: what the device allows, whatever the server says;
+//! * [`TunnelPolicy`], [`Terminals`] and [`FilePolicy`]: what the device allows, whatever the
+//!   server says;
 //! * [`Carriers`]: the connections to the server that carry them;
 //! * [`shell`]: the processes of a terminal.
 
 mod carriers;
+mod files;
 mod pty;
 pub mod shell;
 mod terminal;
 
 pub use carriers::Carriers;
+pub use files::{FileLevel, FilePolicy, clean_up};
 pub use terminal::Terminals;
+
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use muster_core::limits::CARRIERS_MAX;
@@ -27,6 +32,8 @@ pub struct Policy {
     pub tunnels: TunnelPolicy,
     /// Whose terminals may be opened.
     pub terminals: Terminals,
+    /// Which files may be reached.
+    pub files: Arc<FilePolicy>,
 }
 
 /// What port tunnels may reach through this device.

@@ -3,7 +3,7 @@
 //! Nothing of it is written down here: the server asks again over each new link until the
 //! files are stored or the device has said why they cannot be.
 
-mod pack;
+pub(crate) mod pack;
 mod put;
 mod tar;
 

@@ -34,11 +34,18 @@ pub(super) enum Found {
 
 /// A folder that is to be packed.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     fd: OwnedFd,
     name: OsString,
     /// The device and number of the folder that is not looked into.
     secret: Option<(u64, u64)>,
+}
+
+impl Folder {
+    /// That folder under that name, but not the one of the device and number `secret` in it.
+    pub(crate) fn new(fd: OwnedFd, name: OsString, secret: Option<(u64, u64)>) -> Self {
+        Self { fd, name, secret }
+    }
 }
 
 /// Finds what lies at `path`; the reason why it is not sent otherwise.
@@ -102,7 +109,7 @@ pub(super) fn copy_file(file: File, size: u64, into: &mut impl Write) -> io::Res
 
 /// Why a folder is not packed.
 #[derive(Debug)]
-pub(super) enum PackError {
+pub(crate) enum PackError {
     /// It goes nowhere: whoever reads it has ended.
     Gone,
     /// It cannot be packed.
@@ -115,11 +122,19 @@ impl From<io::Error> for PackError {
     }
 }
 
-/// Writes a folder as a tar.
-pub(super) fn pack(folder: &Folder, into: &mut impl Write) -> Result<(), PackError> {
+/// Writes a folder as a tar: of what lies in it, that whose name, with the folder's before
+/// it, `allows` lets through.
+pub(crate) fn pack(folder: &Folder, allows: &dyn Fn(&[u8]) -> bool, into: &mut impl Write) -> Result<(), PackError> {
     let root = fstat(&folder.fd).map_err(|error| PackError::Refused(io::Error::from(error).to_string()))?;
-    let mut packer =
-        Packer { into, device: root.st_dev, secret: folder.secret, bytes: 0, entries: 0, omitted: String::new() };
+    let mut packer = Packer {
+        into,
+        allows,
+        device: root.st_dev,
+        secret: folder.secret,
+        bytes: 0,
+        entries: 0,
+        omitted: String::new(),
+    };
     let mut name = folder.name.as_bytes().to_vec();
     packer.folder(&folder.fd, &root, &mut name, 0)?;
     packer.finish(&folder.name)?;
@@ -128,6 +143,7 @@ pub(super) fn pack(folder: &Folder, into: &mut impl Write) -> Result<(), PackErr
 
 struct Packer<'a, W> {
     into: &'a mut W,
+    allows: &'a dyn Fn(&[u8]) -> bool,
     device: u64,
     secret: Option<(u64, u64)>,
     bytes: u64,
@@ -161,6 +177,10 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn child(&mut self, folder: &OwnedFd, child: &OsStr, name: &mut Vec<u8>, depth: usize) -> Result<(), PackError> {
+        if !(self.allows)(name) {
+            self.omit(name, &"is not allowed by the rules");
+            return Ok(());
+        }
         let found = match statat(folder, child, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => found,
             Err(error) => {
@@ -304,7 +324,7 @@ mod tests {
         nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let Found::Folder(folder) = find(&root, &state).unwrap() else { panic!("no folder") };
         let mut packed = Vec::new();
-        pack(&folder, &mut packed).unwrap();
+        pack(&folder, &|_| true, &mut packed).unwrap();
         let (tar, out) = (dir.path().join("x.tar"), dir.path().join("out"));
         fs::write(&tar, packed).unwrap();
         fs::create_dir(&out).unwrap();

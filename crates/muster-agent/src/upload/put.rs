@@ -79,7 +79,7 @@ fn read(found: Found, pieces: Sender<Piece>) {
             Ok(()) => return,
             Err(error) => Problem::Again(error.to_string()),
         },
-        Found::Folder(folder) => match pack(&folder, &mut writer) {
+        Found::Folder(folder) => match pack(&folder, &|_| true, &mut writer) {
             Ok(()) => return,
             Err(PackError::Gone) => Problem::Again("the link was cut".to_owned()),
             Err(PackError::Refused(reason)) => Problem::Final(reason),

@@ -38,6 +38,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ByteStream<S> {
         Self { carrier, waiting: Vec::new(), read_of_waiting: 0, other_ended: false, has_ended: false }
     }
 
+    /// The carrier again, ready for the next stream, where this one came to its proper end.
+    pub fn into_carrier(self) -> Option<Carrier<S>> {
+        let is_over = self.other_ended && self.has_ended && self.waiting.is_empty();
+        is_over.then_some(self.carrier)
+    }
+
     /// Tells the other side that the stream is over before its time, and why.
     pub async fn fail(mut self, reason: &str) -> Result<(), CarrierError> {
         self.carrier.send(&StreamMessage::Failed { reason: reason.to_owned() }).await

@@ -75,6 +75,10 @@ pub enum StreamMessage {
     Resize(TerminalSize),
     /// From the device, behind the last byte of a terminal: its shell has ended. Since version 5.
     Exited(Exit),
+    /// From the server: do something with files; an order of [`files`](crate::files)
+    /// follows as bytes. Only to devices that announced
+    /// [`capability::FILES`](crate::capability::FILES). Since version 5.
+    OpenFiles,
     /// From the device: it is connected.
     Opened,
     /// From the device, which then closes the carrier: it cannot connect, or does not want to.

@@ -4,13 +4,15 @@
 //! its listener, [`visitor`] one connection through it, [`carriers`] what takes that to the
 //! device; [`keeper`] looks whether it may go on.
 //!
-//! [`sessions`] is what every session of a person shares; [`streams`] are one kind,
-//! [`terminals`] another. [`asciicast`] writes down what a terminal shows, [`recordings`] keeps it.
+//! [`sessions`] is what every session of a person shares; [`streams`], [`terminals`] and
+//! [`files`] are its kinds. [`asciicast`] writes down what a terminal shows, [`recordings`]
+//! keeps it.
 
 pub mod asciicast;
 pub mod capabilities;
 pub mod carriers;
 pub mod command_runs;
+pub mod files;
 pub mod keeper;
 pub mod live;
 pub mod logs;

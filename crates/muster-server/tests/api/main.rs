@@ -51,6 +51,7 @@ mod deployments;
 mod device_apps;
 mod device_changes;
 mod device_deletion;
+mod device_file_system;
 mod device_files;
 mod device_logs;
 mod device_moves;

@@ -28,6 +28,7 @@ pub(crate) mod device_tags;
 pub(crate) mod devices;
 pub(crate) mod enrolments;
 pub(crate) mod file_requests;
+pub(crate) mod file_rules;
 pub(crate) mod fleets;
 pub(crate) mod flow_sources;
 pub(crate) mod flows;

@@ -23,6 +23,7 @@ mod m0016_remote_commands;
 mod m0017_access_grants;
 mod m0018_remote_sessions;
 mod m0019_terminals;
+mod m0020_file_rules;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0017_access_grants::Migration),
             Box::new(m0018_remote_sessions::Migration),
             Box::new(m0019_terminals::Migration),
+            Box::new(m0020_file_rules::Migration),
         ]
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::Context;
 use muster_core::token::Secret;
 use muster_link::ServerPin;
-use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use reqwest::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use reqwest::redirect::Policy;
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -48,7 +50,7 @@ impl Http {
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(["api", "v2"]).extend(path);
         }
-        Ok(Call { http: self, method, url, body: None, header: None, websocket_key: None })
+        Ok(Call { http: self, method, url, body: None, header: Vec::new(), stream: None, websocket_key: None })
     }
 
     pub(super) fn get(&self, path: &[&str]) -> Result<Call<'_>, Failure> {
@@ -87,7 +89,9 @@ pub(super) struct Call<'a> {
     url: Url,
     body: Option<(HeaderValue, Vec<u8>)>,
     /// Beside those of every call.
-    header: Option<(&'static str, String)>,
+    header: Vec<(&'static str, String)>,
+    /// A body that is read while it is sent, and its length.
+    stream: Option<(reqwest::Body, u64)>,
     /// Of the handshake that it is.
     websocket_key: Option<String>,
 }
@@ -109,7 +113,7 @@ impl Call<'_> {
 
     /// With a header more.
     pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
-        self.header = Some((name, value.to_owned()));
+        self.header.push((name, value.to_owned()));
         self
     }
 
@@ -125,6 +129,12 @@ impl Call<'_> {
         self
     }
 
+    /// With a body that is read while it is sent.
+    pub(super) fn stream(mut self, body: reqwest::Body, bytes: u64) -> Self {
+        self.stream = Some((body, bytes));
+        self
+    }
+
     /// With a YAML body.
     pub(super) fn yaml(mut self, body: String) -> Self {
         self.body = Some((HeaderValue::from_static("application/yaml"), body.into_bytes()));
@@ -133,9 +143,9 @@ impl Call<'_> {
 
     /// The same call again, with a parameter more.
     pub(super) fn page(&self, limit: u64, after: Option<&str>) -> Self {
-        let Self { http, method, url, body, header, websocket_key: _ } = self;
+        let Self { http, method, url, body, header, stream: _, websocket_key: _ } = self;
         let (method, url, body, header) = (method.clone(), url.clone(), body.clone(), header.clone());
-        let again = Self { http, method, url, body, header, websocket_key: None };
+        let again = Self { http, method, url, body, header, stream: None, websocket_key: None };
         again.query("limit", &limit.to_string()).maybe("after", after)
     }
 
@@ -146,12 +156,15 @@ impl Call<'_> {
         if let Some(token) = &self.http.token {
             request = request.bearer_auth(token.expose());
         }
-        if let Some((name, value)) = self.header {
+        for (name, value) in self.header {
             request = request.header(name, value);
         }
         if let Some(key) = self.websocket_key {
             request = request.header(CONNECTION, "upgrade").header(UPGRADE, "websocket");
             request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, key);
+        }
+        if let Some((body, bytes)) = self.stream {
+            request = request.header(CONTENT_LENGTH, bytes).body(body);
         }
         if let Some((kind, body)) = self.body {
             request = request.header(CONTENT_TYPE, kind).body(body);

@@ -13,6 +13,7 @@ mod device_changes;
 mod device_stream;
 mod devices;
 mod failure;
+mod files;
 mod filter;
 mod filters;
 mod fleets;
@@ -73,6 +74,12 @@ pub(crate) enum ClientCommand {
     Tunnel(tunnel::TunnelArgs),
     /// OpenSSH's client, to a device
     Ssh(ssh::SshArgs),
+    /// Copy a file to a device, or a file or folder from one
+    Cp(files::CopyArgs),
+    /// List what lies in a folder of a device
+    Ls(files::ListArgs),
+    /// Print a file of a device
+    Cat(files::CatArgs),
     /// Devices of a fleet
     Devices(Noun<devices::DevicesCommand>),
     /// Groups of a fleet
@@ -164,6 +171,9 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Commands(noun) => commands::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tunnel(args) => tunnel::run(&args).await,
         C::Ssh(args) => ssh::run(&args),
+        C::Cp(args) => files::copy(&args).await,
+        C::Ls(args) => files::list(&args).await,
+        C::Cat(args) => files::cat(&args).await,
         C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
         C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,

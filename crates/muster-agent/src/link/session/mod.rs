@@ -10,7 +10,7 @@ use muster_core::target::{Reason, RunEvent};
 use muster_core::token::Secret;
 use muster_link::{
     CommandOrder, Facts, Identity, Instruction, Metrics, PROTOCOL_VERSION, RefusedCode, RunId, ToDevice, ToServer,
-    TunnelState,
+    TunnelState, capability,
 };
 use serde_json::Value;
 
@@ -141,6 +141,7 @@ pub struct Session {
     facts: Facts,
     capabilities: Vec<String>,
     tunnels: TunnelPolicy,
+    serves_streams: bool,
     state: State,
     heard_at: Duration,
 }
@@ -156,7 +157,9 @@ impl Session {
     ) -> Self {
         capabilities.extend(tunnels.capabilities());
         let state = State::Opened;
-        Self { device, identity, facts, capabilities, tunnels, state, heard_at: Duration::ZERO }
+        let streamed = [capability::PORT_TUNNEL, capability::TERMINAL, capability::FILES];
+        let serves_streams = capabilities.iter().any(|word| streamed.contains(&word.as_str()));
+        Self { device, identity, facts, capabilities, tunnels, serves_streams, state, heard_at: Duration::ZERO }
     }
 
     /// When [`Input::Tick`] is due, unless something else happens before.
@@ -245,7 +248,7 @@ impl Session {
             (ToDevice::OpenTunnel { tunnel, host, .. }, State::Up { .. }) => {
                 vec![Output::Send(self.tunnel(tunnel, &host))]
             }
-            (ToDevice::DialStreams { secrets }, State::Up { .. }) if self.tunnels != TunnelPolicy::Off => {
+            (ToDevice::DialStreams { secrets }, State::Up { .. }) if self.serves_streams => {
                 vec![Output::DialStreams(secrets)]
             }
             // Of a later version, or out of its place.

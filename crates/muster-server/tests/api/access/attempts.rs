@@ -16,6 +16,7 @@ use super::table::{Cell, Who};
 use crate::app::TestApp;
 use crate::caller::{Answer, Caller, answer};
 use crate::device::{Link, SimulatedDevice, facts, post_enrolment};
+use crate::device_file_system::{place, served};
 use crate::device_streams;
 use crate::house::{Keys, password_of};
 use crate::orders::{Deployment, FLOW, Order, create, flow};
@@ -446,6 +447,18 @@ impl<'a> Scene<'a> {
             }
             Operation::PingArtifactory => caller.get("/artifactory/api/system/ping").await,
             Operation::EnrollDevice => self.enroll(&caller, who).await,
+            Operation::GetDevicePath
+            | Operation::DeleteDevicePath
+            | Operation::CreateDeviceFolder
+            | Operation::ReadDeviceFile
+            | Operation::HeadDeviceFile
+            | Operation::WriteDeviceFile
+            | Operation::GetDeviceArchive => self.reach_files(operation, &caller).await,
+            Operation::GetFileRules => caller.get("file_rules").await,
+            Operation::ReplaceFileRules => {
+                let rules = json!([{ "path": "/var/log/**", "access": "read" }]);
+                caller.put("file_rules", &json!({ "file_rules": rules })).await
+            }
             Operation::ListRemoteSessions => caller.get("remote_sessions?open=true").await,
             Operation::GetRemoteSession => {
                 let (_link, _stream, session) = device_streams::open(self.app, &self.device).await;
@@ -687,6 +700,15 @@ impl<'a> Scene<'a> {
             Err(401) => Cell::NotWelcome,
             Err(status) => panic!("{status}"),
         }
+    }
+
+    /// Something with a file of the device.
+    async fn reach_files(&self, operation: Operation, caller: &Caller<'_>) -> Answer {
+        let (_, rest) = operation.path().split_once("/file_system").unwrap();
+        let path = place(&self.device, &format!("{rest}?path=/var/log/syslog"));
+        let request = caller.request(Method::from_bytes(operation.method().as_bytes()).unwrap(), &path);
+        let request = if operation == Operation::WriteDeviceFile { request.body("content") } else { request };
+        served(self.app, &self.device, answer(request)).await
     }
 
     async fn open_device_stream(&self, who: Who) -> Cell {
