@@ -16,11 +16,12 @@ use muster_store::presence::Keepalive;
 use muster_store::targets::{Report, ReportOutcome};
 
 /// What this server can make use of.
-const KNOWN_CAPABILITIES: [&str; 6] = [
+const KNOWN_CAPABILITIES: [&str; 7] = [
     capability::PORT_TUNNEL,
     capability::TUNNEL_TO_NETWORK,
     capability::REMOTE_COMMANDS,
     capability::TERMINAL,
+    capability::FILES,
     capability::UPLOAD_FILES,
     capability::DOCKER_ENGINE,
 ];
