@@ -149,6 +149,8 @@ pub async fn read(
     responses(
         (status = 200, description = "The headers that GET would have"),
         (status = 400, description = "The path is wrong"),
+        (status = 401, description = "No valid access token"),
+        (status = 403, description = "The permission is missing, or the file rules do not allow it"),
         (status = 404, description = "No such fleet, device or file"),
         (status = 409, description = "It is no file, or the device cannot do that, or is offline"),
     ),

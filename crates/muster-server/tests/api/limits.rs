@@ -186,6 +186,10 @@ fn bodies(defaults: &ServerConfig) -> Rows {
         ("devices that a wave or a budget of a rollout counts", l::ROLLOUT_DEVICES_MAX.to_string()),
         ("update windows of a fleet", l::UPDATE_WINDOWS_MAX.to_string()),
         ("values in one call to the data monitor", l::MONITOR_VALUES_MAX.to_string()),
+        ("rules about files of one fleet's devices", l::FILE_RULES_MAX.to_string()),
+        ("pattern of such a rule, bytes", l::FILE_PATTERN_BYTES_MAX.to_string()),
+        ("path of a file on a device, bytes", l::DEVICE_PATH_BYTES_MAX.to_string()),
+        ("file that is written on a device, bytes", l::DEVICE_WRITE_BYTES_MAX.to_string()),
         ("kept of each output of a step, bytes", l::STEP_OUTPUT_BYTES_MAX.to_string()),
         ("message on the control link, bytes", l::LINK_MESSAGE_BYTES_MAX.to_string()),
     ]
@@ -268,6 +272,7 @@ fn times() -> Rows {
         ("nothing moves in a connection through a port tunnel, by default", human(l::STREAM_IDLE_DEFAULT)),
         ("the same, once one of its sides has ended", human(l::STREAM_HALF_CLOSED_IDLE)),
         ("a device's part in a connection through a port tunnel", human(l::CARRIER_TIMEOUT)),
+        ("a device, or a caller, silent while a file of a device is moved", human(l::FILE_SILENCE_MAX)),
         ("nobody types in a terminal, by default", human(l::TERMINAL_IDLE_DEFAULT)),
         ("terminals at once on a device", l::TERMINALS_MAX.to_string()),
         ("columns or rows of a terminal", l::TERMINAL_CHARS_MAX.to_string()),

@@ -92,7 +92,7 @@ async fn tells_who_one_is(app: &TestApp) {
     assert_eq!(me(app.operator()).await, json!({ "user": "operator", "is_admin": false, "fleets": fleets }));
     let seen = me(app.admin()).await;
     assert_eq!((&seen["is_admin"], seen["fleets"].as_array().unwrap().len()), (&json!(true), 2));
-    assert_eq!(seen["fleets"][1]["permissions"].as_array().unwrap().len(), 7);
+    assert_eq!(seen["fleets"][1]["permissions"].as_array().unwrap().len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
