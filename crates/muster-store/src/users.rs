@@ -31,6 +31,9 @@ pub struct ListedUser {
     pub roles: Vec<(String, String)>,
 }
 
+/// A fleet's id, key and name, and a permission there with whether that needs a grant.
+type HeldRow = (RowId, String, String, Option<String>, Option<bool>);
+
 /// A fleet that a user has a role in, with what that permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldFleet {
@@ -120,7 +123,7 @@ impl<C: ConnectionTrait> Db<C> {
             .from(user_roles::Column::RoleId)
             .to(role_permissions::Column::RoleId)
             .into();
-        let rows: Vec<(RowId, String, String, Option<String>, Option<bool>)> = user_roles::Entity::find()
+        let query = user_roles::Entity::find()
             .select_only()
             .column(user_roles::Column::FleetId)
             .column(fleets::Column::ProjectKey)
@@ -130,12 +133,10 @@ impl<C: ConnectionTrait> Db<C> {
             .join(JoinType::InnerJoin, to_fleet())
             .join(JoinType::LeftJoin, to_permissions)
             .filter(user_roles::Column::UserId.eq(user_id))
-            .order_by_asc(user_roles::Column::FleetId)
-            .into_tuple()
-            .all(&self.conn)
-            .await?;
+            .order_by_asc(user_roles::Column::FleetId);
         let mut held: Vec<HeldFleet> = Vec::new();
-        for (fleet_id, project_key, name, permission, needs_grant) in rows {
+        for row in query.into_tuple().all(&self.conn).await? {
+            let (fleet_id, project_key, name, permission, needs_grant): HeldRow = row;
             if held.last().is_none_or(|last| last.fleet_id != fleet_id) {
                 held.push(HeldFleet { fleet_id, project_key, name, permissions: Vec::new(), needs_grant: Vec::new() });
             }

@@ -40,7 +40,7 @@ struct Program {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the APIs and the devices
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// See the whole of it work: a server, a device, a tag, an update
     Quickstart(quickstart::QuickstartArgs),
     /// Work on the data of a server, beside it or while it is down

@@ -89,7 +89,7 @@ impl Orders {
             match self.settings.http_listen {
                 Some(_) => self.challenges.answer(challenge.token.clone(), key.as_str().to_owned()),
                 None => {
-                    self.certificates.answer_challenge(&challenge.identifier().to_string(), key.digest().as_ref())?
+                    self.certificates.answer_challenge(&challenge.identifier().to_string(), key.digest().as_ref())?;
                 }
             }
             challenge.set_ready().await?;
