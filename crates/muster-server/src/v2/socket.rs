@@ -53,7 +53,7 @@ impl SocketBearer {
                 Err(error) => Err(error),
             };
             // A database that is away for a moment takes nobody's right.
-            if !matches!(may, Ok(()) | Err(OpError::Internal(_))) {
+            if !matches!(may, Ok(()) | Err(OpError::Internal(_) | OpError::Unavailable)) {
                 return;
             }
         }
