@@ -246,8 +246,12 @@ def test_a_bar_is_shown_on_a_terminal_and_a_watch_ends_with_the_abort(world, cli
     eventually(gated.is_in_the_middle, what="the middle step")
     assert client.ok("deployments", "abort", deployment, "--device", device.uuid).strip()
     # Opened before the agent knows, the flow could end in success.
-    journal = device.state / "runs" / deployment / "journal.jsonl"
-    eventually(lambda: "abort_requested" in journal.read_text(), what="the agent knows of the abort")
+    journals = device.state / "runs"
+
+    def knows():
+        return any("abort_requested" in journal.read_text() for journal in journals.glob("*/journal.jsonl"))
+
+    eventually(knows, what="the agent knows of the abort")
     gated.open_gate()
     code, shown = client.on_terminal("deployments", "watch", deployment)
     assert code == NOT_ALL_SUCCEEDED

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import pwd
 import re
 import time
 from pathlib import Path
@@ -85,7 +86,7 @@ def leave_behind(terminal, mark):
 def test_a_shell_of_the_user_with_its_size_and_its_end(terminals):
     terminal = terminals.open("columns=101&rows=33&term=vt100")
     terminal.run("stty size", "33 101")
-    terminal.run("echo $USER:$TERM:$HOME", f"{USER}:vt100:{os.path.expanduser('~')}")
+    terminal.run("echo $USER:$TERM:$HOME", f"{USER}:vt100:{pwd.getpwuid(os.getuid()).pw_dir}")
     terminal.run("id -un; tty", "/dev/pts/")
     terminal.say(type="resize", columns=120, rows=40)
     terminal.run("stty size", "40 120")
