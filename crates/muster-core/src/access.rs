@@ -607,6 +607,14 @@ impl Operation {
                 | Self::GetPortTunnel
                 | Self::DeletePortTunnel
                 | Self::OpenDeviceStream
+                | Self::OpenTerminal
+                | Self::GetDevicePath
+                | Self::DeleteDevicePath
+                | Self::CreateDeviceFolder
+                | Self::ReadDeviceFile
+                | Self::HeadDeviceFile
+                | Self::WriteDeviceFile
+                | Self::GetDeviceArchive
                 | Self::ListRemoteSessions
                 | Self::GetRemoteSession
                 | Self::EndRemoteSession

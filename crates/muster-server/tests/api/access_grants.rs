@@ -5,10 +5,11 @@ use std::time::Duration;
 use muster_core::access::Operation;
 use muster_link::{ToServer, TunnelState};
 use muster_server::remote::keeper;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
-use crate::caller::{Answer, Caller};
+use crate::caller::{Answer, Caller, answer};
 use crate::device::{Link, SimulatedDevice};
 use crate::device_streams;
 
@@ -226,6 +227,12 @@ async fn lists_what_is_mine_and_what_is_mine_to_answer(app: &TestApp) {
     }
 }
 
+/// A file's bytes, in one of the ways to ask for them.
+async fn content(caller: &Caller<'_>, method: Method, uuid: &str) -> Answer {
+    let place = format!("devices/{uuid}/file_system/content?path=/var/log/a");
+    answer(caller.request(method, &place)).await
+}
+
 async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
     let (device, other) = (SimulatedDevice::enroll(app, "device").await, SimulatedDevice::enroll(app, "other").await);
     let caller = on_call(app, "ada").await;
@@ -256,6 +263,19 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
                 Operation::ListPortTunnels => caller.get("port_tunnel").await,
                 Operation::GetPortTunnel => caller.get(&format!("port_tunnel/{tunnel}")).await,
                 Operation::DeletePortTunnel => caller.delete(&format!("port_tunnel/{tunnel}")).await,
+                Operation::GetDevicePath => caller.get(&format!("devices/{uuid}/file_system?path=/var/log")).await,
+                Operation::DeleteDevicePath => {
+                    caller.delete(&format!("devices/{uuid}/file_system?path=/var/log/a")).await
+                }
+                Operation::CreateDeviceFolder => {
+                    caller.post(&format!("devices/{uuid}/file_system/folder?path=/var/log/a"), &json!({})).await
+                }
+                Operation::ReadDeviceFile => content(&caller, Method::GET, uuid).await,
+                Operation::HeadDeviceFile => content(&caller, Method::HEAD, uuid).await,
+                Operation::WriteDeviceFile => content(&caller, Method::PUT, uuid).await,
+                Operation::GetDeviceArchive => {
+                    caller.get(&format!("devices/{uuid}/file_system/archive?path=/var/log")).await
+                }
                 Operation::ListRemoteSessions => caller.get("remote_sessions").await,
                 Operation::GetRemoteSession => caller.get(&format!("remote_sessions/{session}")).await,
                 Operation::EndRemoteSession => caller.delete(&format!("remote_sessions/{session}")).await,
@@ -266,9 +286,11 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
             needs_grant(&attempt(&other, "", "").await);
             continue;
         }
-        if *operation == Operation::OpenDeviceStream {
-            let refused = device_streams::dial(app, &caller, &other.uuid, "port=22").await.err().unwrap();
-            assert_eq!((refused.0, &refused.1["code"]), (403, &json!("grant_needed")));
+        if let Operation::OpenDeviceStream | Operation::OpenTerminal = operation {
+            let what = if *operation == Operation::OpenTerminal { "terminal" } else { "stream?port=22" };
+            let place = format!("devices/{}/{what}", other.uuid);
+            let (status, body) = device_streams::socket(app, &caller, &place).await.err().unwrap();
+            assert_eq!((status, &body["code"]), (403, &json!("grant_needed")), "{}", operation.name());
             continue;
         }
         let own = caller.post("port_tunnel", &json!({ "device_uuid": device.uuid, "port": 22 })).await.ok(201);
@@ -280,7 +302,12 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
             assert!(listed.contains(device.uuid.as_str()) && !listed.contains(other.uuid.as_str()), "{listed}");
             continue;
         }
-        needs_grant(&attempt(&other, &foreign, &foreign_session).await);
+        let refused = attempt(&other, &foreign, &foreign_session).await;
+        if *operation == Operation::HeadDeviceFile {
+            assert_eq!(refused.status, 403, "without a body, as HEAD is");
+        } else {
+            needs_grant(&refused);
+        }
     }
     // What is about the fleet as a whole needs a grant for the whole.
     let to = json!({ "destination_project_key": "demo", "destination_group_name": "Production" });
