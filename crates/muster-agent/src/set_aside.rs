@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_core::limits::DEGRADED_REASONS_MAX;
 
+use crate::files::{make_private_dir, sync_parent};
+
 /// Why the agent is not what it should be: shared by all its parts.
 #[derive(Clone, Debug, Default)]
 pub struct Degraded(Arc<Mutex<Vec<String>>>);
@@ -39,6 +41,19 @@ pub(crate) fn set_aside(path: &Path, error: &io::Error) -> String {
     };
     tracing::error!(reason, "the agent is degraded");
     reason
+}
+
+/// Makes the directory of a store at `root`, for the agent alone. What stands there and is
+/// none is set aside, with the reason in `degraded`: the device must still connect.
+pub(crate) fn open_store(root: &Path, degraded: &Degraded) -> io::Result<()> {
+    if let Err(error) = make_private_dir(root) {
+        if !is_damage(&error) {
+            return Err(error);
+        }
+        degraded.add(set_aside(root, &error));
+        make_private_dir(root)?;
+    }
+    sync_parent(root)
 }
 
 fn aside(path: &Path) -> PathBuf {

@@ -10,7 +10,7 @@ use muster_core::ids::CommandRunUuid;
 
 use super::desk::{Known, Order, Stage};
 use crate::files::{make_private_dir, read_json, remove_dir, sync_parent, write_atomically, write_json};
-use crate::set_aside::{Degraded, is_damage, set_aside};
+use crate::set_aside::{Degraded, is_damage, open_store, set_aside};
 use crate::step::dir::StepDir;
 
 /// Ends the name of a directory that is about to be removed.
@@ -26,14 +26,7 @@ impl CommandStore {
     /// Opens the directory at `root` and reads every command in it. What is damaged is set
     /// aside, with the reason in `degraded`: the device must still connect.
     pub fn open(root: PathBuf, degraded: &Degraded) -> io::Result<(Self, Vec<Known>)> {
-        if let Err(error) = make_private_dir(&root) {
-            if !is_damage(&error) {
-                return Err(error);
-            }
-            degraded.add(set_aside(&root, &error));
-            make_private_dir(&root)?;
-        }
-        sync_parent(&root)?;
+        open_store(&root, degraded)?;
         let store = Self { root };
         let mut known = Vec::new();
         for entry in fs::read_dir(&store.root)? {

@@ -15,7 +15,7 @@ use super::entry::Entry;
 use super::journal::Journal;
 use super::machine::{Origin, Run};
 use crate::files::{make_private_dir, read_json, remove_dir, sync_parent, write_json};
-use crate::set_aside::{Degraded, is_damage, set_aside};
+use crate::set_aside::{Degraded, is_damage, open_store, set_aside};
 use crate::step::dir::{self, StepDir};
 use crate::step::settle;
 
@@ -40,14 +40,7 @@ impl RunStore {
     /// Opens the directory at `root` and reads every run in it. What is damaged is set
     /// aside, with the reason in `degraded`: the device must still connect.
     pub fn open(root: PathBuf, degraded: &Degraded) -> io::Result<(Self, Vec<KnownRun>)> {
-        if let Err(error) = make_private_dir(&root) {
-            if !is_damage(&error) {
-                return Err(error);
-            }
-            degraded.add(set_aside(&root, &error));
-            make_private_dir(&root)?;
-        }
-        sync_parent(&root)?;
+        open_store(&root, degraded)?;
         let mut store = Self { root, journals: HashMap::new() };
         let mut known = Vec::new();
         for entry in fs::read_dir(&store.root)? {
