@@ -30,12 +30,7 @@ class Device:
 
     def __init__(self, folder, world):
         self.world, self.network = world, Network()
-        address = f"http://127.0.0.1:{self.network.to(lambda: world.server.port)}"
-        self.agent = Agent(folder / "device")
-        done = self.agent.try_enroll(address, world.account.pairing_token)
-        assert done.returncode == 0, done.stderr
-        self.agent.uuid = self.agent.status_uuid()
-        self.agent.start()
+        self.agent = Agent(folder / "device").enroll_behind(self.network, world.server, world.account).start()
         self.disk = folder / "disk"
         for name in ("open", "closed"):
             (self.disk / name).mkdir(parents=True)

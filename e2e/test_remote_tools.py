@@ -63,12 +63,7 @@ class Beside:
     def __init__(self, folder, world):
         self.world, self.folder = world, folder
         self.network = Network()
-        address = f"http://127.0.0.1:{self.network.to(lambda: world.server.port)}"
-        self.agent = Agent(folder / "device")
-        done = self.agent.try_enroll(address, world.account.pairing_token)
-        assert done.returncode == 0, done.stderr
-        self.agent.uuid = self.agent.status_uuid()
-        self.agent.start()
+        self.agent = Agent(folder / "device").enroll_behind(self.network, world.server, world.account).start()
         self.sshd, self.nginx = Sshd(folder / "sshd"), Nginx(folder / "nginx")
         self.laptop = Laptop(folder / "laptop", world, self.agent, self.sshd)
         self.wait_online()
