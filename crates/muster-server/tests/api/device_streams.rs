@@ -5,6 +5,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use muster_core::ids::DeviceUuid;
 use muster_core::names::UserName;
 use muster_link::stream::{ByteStream, Carrier, Side, StreamMessage};
@@ -12,8 +18,7 @@ use muster_server::remote::keeper;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Error;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::app::{TestApp, eventually};
 use crate::caller::Caller;
@@ -35,7 +40,7 @@ on_both_engines!(
 );
 
 /// A stream at the caller's end.
-pub(crate) type CallerStream = ByteStream<TcpStream>;
+pub(crate) type CallerStream = ByteStream<TokioIo<Upgraded>>;
 
 /// Asks for a stream: at the caller's end, or the status by which it is refused.
 pub(crate) async fn dial(
@@ -53,20 +58,28 @@ pub(crate) async fn socket(
     app: &TestApp,
     caller: &Caller<'_>,
     place: &str,
-) -> Result<Carrier<TcpStream>, (u16, Value)> {
+) -> Result<Carrier<TokioIo<Upgraded>>, (u16, Value)> {
     let socket = TcpStream::connect(app.address()).await.unwrap();
-    let url = format!("ws://{}/api/v2/demo/{place}", app.address());
-    let mut request = url.into_client_request().unwrap();
-    let bearer = format!("Bearer {}", caller.keys.access.expose());
-    request.headers_mut().insert("authorization", bearer.parse().unwrap());
-    match tokio_tungstenite::client_async(request, socket).await {
-        Ok((socket, _)) => Ok(Carrier::new(socket.into_inner(), Side::Client, 1)),
-        Err(Error::Http(response)) => {
-            let body = response.body().as_deref().map(serde_json::from_slice);
-            Err((response.status().as_u16(), body.and_then(Result::ok).unwrap_or(Value::Null)))
-        }
-        Err(error) => panic!("{error}"),
+    let request = Request::get(format!("/api/v2/demo/{place}"))
+        .header("host", app.address().to_string())
+        .header("authorization", format!("Bearer {}", caller.keys.access.expose()))
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", generate_key())
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let answer = sender.send_request(request).await.unwrap();
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // What the server sent right behind its answer is still there to be read.
+        let socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+        return Ok(Carrier::new(socket, Side::Client, 1));
     }
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    Err((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
 
 /// The device's answer to what it is asked to open, while the caller dials.

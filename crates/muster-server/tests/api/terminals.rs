@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use muster_core::names::UserName;
-use muster_link::stream::{Carrier, Exit, StreamMessage, Talk, TerminalSize, Turn};
+use muster_link::stream::{Exit, StreamMessage, Talk, TerminalSize, Turn};
 use muster_server::remote::{keeper, recordings};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::app::{TestApp, eventually};
@@ -23,34 +26,36 @@ on_both_engines!(
     a_device_without_terminals_has_none,
 );
 
-type End = Talk<TcpStream>;
+/// The caller's end of a terminal.
+pub(crate) type CallerEnd = Talk<TokioIo<Upgraded>>;
+/// The device's.
+pub(crate) type DeviceEnd = Talk<TcpStream>;
 
 /// An open terminal of the operator: the device's link, the caller's end and the device's,
 /// and its session.
-pub(crate) async fn open(app: &TestApp, device: &SimulatedDevice<'_>) -> (Link, (End, End), String) {
+pub(crate) async fn open(app: &TestApp, device: &SimulatedDevice<'_>) -> (Link, (CallerEnd, DeviceEnd), String) {
     let mut link = device.connect_with(&["terminal"]).await;
     let operator = app.operator();
     let place = format!("devices/{}/terminal?columns=100&rows=30&user=ops&term=vt100", device.uuid);
     let dialled = socket(app, &operator, &place);
-    let (caller, carrier): (Carrier<TcpStream>, _) =
-        answered(app, &mut link, dialled, StreamMessage::Opened).await.unwrap();
+    let (caller, carrier) = answered(app, &mut link, dialled, StreamMessage::Opened).await.unwrap();
     let listed = app.operator().get("remote_sessions?open=true&limit=1").await.ok(200);
     let session = listed["remote_sessions"][0]["session_id"].as_str().unwrap().to_owned();
     (link, (Talk::new(caller), Talk::new(carrier)), session)
 }
 
-async fn say(end: &mut End, bytes: &[u8]) {
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>, bytes: &[u8]) {
     end.say_bytes(bytes.to_vec()).unwrap();
     end.flush().await.unwrap();
 }
 
-async fn tell(end: &mut End, message: StreamMessage) {
+async fn tell<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>, message: StreamMessage) {
     end.say(&message).unwrap();
     end.flush().await.unwrap();
 }
 
 /// What is heard next.
-async fn heard(end: &mut End) -> Turn {
+async fn heard<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>) -> Turn {
     loop {
         match end.turn(true).await.unwrap() {
             Turn::Sent => {}
