@@ -54,7 +54,7 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
     let server = pair.server.url.strip_prefix("https://").context("the server speaks no TLS")?.parse()?;
     let proxy = Arc::new(Proxy::start(server).await?);
     let url = format!("https://127.0.0.1:{}", proxy.port);
-    pair.start_agent(&muster.with_file_name("muster-agent"), &url).await?;
+    pair.start_agent(&muster.with_file_name("muster-agent"), &url, &[]).await?;
     let target = callers::service().await?;
 
     let first = pair.open(target).await?;

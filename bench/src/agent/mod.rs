@@ -1,17 +1,19 @@
 //! The agent on a device: how large it is, what it holds in memory, and whether that stays.
 
+mod terminal;
+mod work;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
+use work::Work;
 
 use crate::pair::Pair;
 use crate::process::{descriptors, resident_kb};
 use crate::report::{Bound, Figure, Report};
-use crate::tunnels::iperf::{Direction, Iperf, gbit};
-use crate::tunnels::load;
 
 /// What the stripped static executable may take.
 const SIZE_MB_MAX: f64 = 4.0;
@@ -21,9 +23,6 @@ const IDLE_MB_MAX: f64 = 6.0;
 const GROWTH_MB_MAX: f64 = 1.0;
 /// How long the work of the long form takes, unless it is told.
 const MINUTES: u64 = 60;
-/// Connections at once, and callers who connect again and again.
-const KEPT_ALIVE: usize = 48;
-const CALLERS: usize = 16;
 
 /// Measures the agent that is shipped; the short form the one that lies beside `muster`.
 pub(crate) async fn measure(muster: &Path, is_short: bool, minutes: Option<u64>) -> anyhow::Result<Report> {
@@ -35,17 +34,15 @@ pub(crate) async fn measure(muster: &Path, is_short: bool, minutes: Option<u64>)
     let size_mb = std::fs::metadata(&agent)?.len() as f64 / 1e6;
     let mut pair = Pair::serve(muster, true, &[]).await?;
     let url = pair.server.url.clone();
-    pair.start_agent(&agent, &url).await?;
-    let (iperf, http) = (Iperf::start().await?, load::service().await?);
-    let first = pair.open(http).await?;
-    pair.close(&first).await?;
+    pair.start_agent(&agent, &url, &["--terminal-user", &user().await?]).await?;
+    let work = Work::prepare(&pair, seconds).await?;
 
     sleep(rests).await;
     let (_, process) = pair.processes()?[1];
     let (idle, open_before) = (mb(process)?, descriptors(process)?);
     let (begun, mut rounds) = (Instant::now(), Vec::new());
     while begun.elapsed() < lasts || rounds.len() < 2 {
-        work(&pair, &iperf, http, seconds).await?;
+        work.round(&pair).await?;
         rounds.push(mb(process)?);
     }
     sleep(rests).await;
@@ -75,16 +72,10 @@ pub(crate) async fn measure(muster: &Path, is_short: bool, minutes: Option<u64>)
     })
 }
 
-/// One round of what is asked of an agent. What else it learns to do belongs here.
-async fn work(pair: &Pair, iperf: &Iperf, http: u16, seconds: u64) -> anyhow::Result<()> {
-    let lasts = Duration::from_secs(seconds);
-    let (transfers, requests) = (pair.open(iperf.port).await?, pair.open(http).await?);
-    gbit(transfers.port, 8, Direction::ToDevice, seconds).await?;
-    gbit(transfers.port, 8, Direction::FromDevice, seconds).await?;
-    load::keep_alive(requests.port, KEPT_ALIVE, lasts).await?;
-    load::connects(requests.port, CALLERS, lasts).await?;
-    pair.close(&transfers).await?;
-    pair.close(&requests).await
+/// Who runs this, and the agent.
+async fn user() -> anyhow::Result<String> {
+    let told = Command::new("id").arg("-un").output().await?;
+    Ok(String::from_utf8(told.stdout)?.trim().to_owned())
 }
 
 fn mb(process: u32) -> anyhow::Result<f64> {
