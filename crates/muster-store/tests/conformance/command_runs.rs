@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_core::access_grant::Reach;
 use muster_core::command::{CommandEnd, CommandEvent, CommandResult, CommandStatus};
 use muster_core::ids::CommandRunUuid;
 use muster_core::names::{CommandName, DeviceUser, Script};
@@ -103,8 +104,11 @@ async fn a_run_is_made_for_what_matches(db: TestDatabase) {
     let store = house.store().read();
     assert_eq!(store.find_command_run(house.fleet.id, &uuid).await.unwrap(), Some(made.clone()));
     assert_eq!(store.find_command_run(second.id, &uuid).await.unwrap(), None);
-    assert_eq!(store.command_runs_page(house.fleet.id, None, 10).await.unwrap(), (vec![made.clone()], false));
-    assert_eq!(store.command_runs_count(house.fleet.id).await.unwrap(), 1);
+    assert_eq!(
+        store.command_runs_page(house.fleet.id, &Reach::Fleet, None, 10).await.unwrap(),
+        (vec![made.clone()], false)
+    );
+    assert_eq!(store.command_runs_count(house.fleet.id, &Reach::Fleet).await.unwrap(), 1);
     assert_eq!(store.command_statuses(made.id).await.unwrap(), [(CommandStatus::Pending, 2)]);
     let (page, is_more) = store.command_targets_page(made.id, Some(CommandStatus::Pending), None, 1).await.unwrap();
     assert_eq!((page[0].device_uuid.as_str(), is_more), (one.uuid.as_str(), true));
@@ -288,7 +292,7 @@ async fn old_runs_are_forgotten_in_small_steps(db: TestDatabase) {
     assert!(forget().await && is_there().await);
     assert!(forget().await && !is_there().await);
     assert!(!forget().await, "the other is not old");
-    assert_eq!(house.store().read().command_runs_count(house.fleet.id).await.unwrap(), 1);
+    assert_eq!(house.store().read().command_runs_count(house.fleet.id, &Reach::Fleet).await.unwrap(), 1);
 }
 
 fn saved(name: &str) -> NewSavedCommand {
@@ -327,6 +331,6 @@ async fn a_fleet_takes_its_commands(db: TestDatabase) {
     house.write(async |tx| tx.insert_command_run(&new, &nothing).await.map(drop)).await.unwrap();
     house.write(async |tx| tx.insert_saved_command(second.id, &saved("one")).await.map(drop)).await.unwrap();
     house.write(async |tx| tx.delete_fleet(second.id).await).await.unwrap();
-    assert_eq!(house.store().read().command_runs_count(second.id).await.unwrap(), 0);
+    assert_eq!(house.store().read().command_runs_count(second.id, &Reach::Fleet).await.unwrap(), 0);
     assert_eq!(house.store().read().saved_commands_count(second.id).await.unwrap(), 0);
 }

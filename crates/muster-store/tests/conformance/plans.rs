@@ -585,6 +585,7 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
     }
     let device = crowd.ids[6];
     let uuid = &format!("tunnel {device}");
+    let moment = muster_core::clock::Timestamp::from_millis(10);
     crowd
         .assert_indexed("a tunnel", async |tx| {
             tx.port_tunnels(fleet, &Reach::Fleet, 100).await?;
@@ -595,6 +596,7 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
             tx.add_moved(&[(uuid.clone(), Moved { connections: 1, ..Moved::default() })]).await?;
             tx.open_port_tunnel(device, uuid).await?;
             tx.end_port_tunnel(device, uuid, TunnelStatus::Closed, ("", "")).await?;
+            tx.forget_port_tunnels(moment, 10).await?;
             tx.expire_port_tunnels(500).await.map(drop)
         })
         .await;
@@ -619,7 +621,11 @@ async fn remote_commands_walk_no_big_table(db: TestDatabase) {
     crowd
         .assert_indexed("a remote command", async |tx| {
             tx.find_command_run(fleet, &uuid).await?;
-            tx.command_runs_page(fleet, None, 10).await?;
+            for reach in [Reach::Fleet, Reach::Devices([device, crowd.ids[7]].into())] {
+                tx.command_runs_page(fleet, &reach, None, 10).await?;
+                tx.command_runs_count(fleet, &reach).await?;
+                tx.is_command_run_within(run.id, &reach).await?;
+            }
             tx.command_targets_page(run.id, None, Some(device), 10).await?;
             tx.command_output(run.id, device).await?;
             tx.due_commands("a", Some(&[device]), 10).await?;
@@ -658,6 +664,7 @@ async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
     }
     let device = crowd.ids[6];
     let uuid = &format!("session {device}");
+    let moment = muster_core::clock::Timestamp::from_millis(10);
     let of_device = &SessionFilter { device_id: Some(device), ..SessionFilter::default() };
     crowd
         .assert_indexed("a session", async |tx| {
@@ -671,6 +678,7 @@ async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
             tx.known_remote_sessions(std::slice::from_ref(uuid)).await?;
             tx.end_terminal(uuid, TerminalEnd::default()).await?;
             tx.forget_recordings(std::slice::from_ref(uuid)).await?;
+            tx.forget_remote_sessions(moment, 10).await?;
             tx.end_remote_session(uuid, EndReason::FINISHED, SessionBytes::default()).await.map(drop)
         })
         .await;
