@@ -195,7 +195,7 @@ async fn a_grant_for_a_device_lets_its_terminals_be_watched(app: &TestApp) {
     };
     refused(&session).await;
     assert_eq!(auditor.get("remote_sessions").await.v2_error().1, "grant_needed");
-    let order = json!({ "permissions": ["watch_sessions"], "devices": [device.uuid], "reason": "A till was opened." });
+    let order = json!({ "permissions": ["watch_sessions"], "devices": [device.uuid], "reason": "A till was opened.", "duration_seconds": 600 });
     let grant = auditor.post("access_grants", &order).await.ok(201);
     let grant = format!("access_grants/{}", grant["access_grant_id"].as_str().unwrap());
     app.admin().post(&format!("{grant}/approve"), &json!({})).await.ok(200);
@@ -207,7 +207,7 @@ async fn a_grant_for_a_device_lets_its_terminals_be_watched(app: &TestApp) {
     let mut watcher = Talk::new(socket(app, &auditor, &place(&session, "watch")).await.unwrap());
     assert!(matches!(heard(&mut watcher).await, Turn::Data(_)));
     // A grant for another device does not keep it.
-    let order = json!({ "permissions": ["watch_sessions"], "devices": [other.uuid], "reason": "And another." });
+    let order = json!({ "permissions": ["watch_sessions"], "devices": [other.uuid], "reason": "And another.", "duration_seconds": 600 });
     let more = auditor.post("access_grants", &order).await.ok(201);
     let more = format!("access_grants/{}/approve", more["access_grant_id"].as_str().unwrap());
     app.admin().post(&more, &json!({})).await.ok(200);

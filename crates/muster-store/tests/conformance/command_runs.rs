@@ -21,6 +21,7 @@ use crate::fixture::{House, parsed, text};
 
 on_both_engines!(
     a_run_is_made_for_what_matches,
+    a_run_is_within_a_reach_when_each_of_its_devices_is,
     many_devices_are_few_statements,
     due_once_for_each_link_until_it_has_begun,
     what_has_expired_is_not_due,
@@ -333,4 +334,38 @@ async fn a_fleet_takes_its_commands(db: TestDatabase) {
     house.write(async |tx| tx.delete_fleet(second.id).await).await.unwrap();
     assert_eq!(house.store().read().command_runs_count(second.id, &Reach::Fleet).await.unwrap(), 0);
     assert_eq!(house.store().read().saved_commands_count(second.id).await.unwrap(), 0);
+}
+
+async fn a_run_is_within_a_reach_when_each_of_its_devices_is(db: TestDatabase) {
+    let house = House::on(db).await;
+    let (one, two, three) = (house.device("one").await, house.device("two").await, house.device("three").await);
+    let whole = run(&house, &house.everything()).await;
+    let of_one = run(&house, &house.everything().only(one.id)).await;
+    let of_two = run(&house, &house.everything().only(two.id)).await;
+    let reach = |devices: &[&Device]| Reach::Devices(devices.iter().map(|device| device.id).collect());
+    let within = async |reach: &Reach| {
+        let store = house.store().read();
+        let (page, _) = store.command_runs_page(house.fleet.id, reach, None, 10).await.unwrap();
+        let count = store.command_runs_count(house.fleet.id, reach).await.unwrap();
+        let mut one_by_one = Vec::new();
+        for run in [&of_two, &of_one, &whole] {
+            if store.is_command_run_within(run.id, reach).await.unwrap() {
+                one_by_one.push(run.id);
+            }
+        }
+        let listed: Vec<_> = page.iter().map(|run| run.id).collect();
+        assert_eq!((&one_by_one, count), (&listed, listed.len() as u64));
+        listed
+    };
+    assert_eq!(within(&Reach::Fleet).await, [of_two.id, of_one.id, whole.id]);
+    assert_eq!(within(&reach(&[])).await, [0; 0]);
+    assert_eq!(within(&reach(&[&one])).await, [of_one.id]);
+    assert_eq!(within(&reach(&[&one, &two])).await, [of_two.id, of_one.id]);
+    assert_eq!(within(&reach(&[&one, &two, &three])).await, [of_two.id, of_one.id, whole.id]);
+    let without = house.everything().without(&[one.id, two.id].into());
+    assert_eq!(house.store().read().devices_count(&without).await.unwrap(), 1);
+    // Nobody can say any more that the third was reached.
+    let third = house.everything().only(three.id);
+    house.write(async |tx| tx.delete_matching(&third).await).await.unwrap();
+    assert_eq!(within(&reach(&[&one, &two])).await, [of_two.id, of_one.id]);
 }
