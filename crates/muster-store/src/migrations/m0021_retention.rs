@@ -16,7 +16,7 @@ impl MigrationTrait for Migration {
         let mut permission = ColumnDef::new(permission).text().not_null().default("remote_access").take();
         let change = Table::alter().table(remote_sessions::Entity).add_column(&mut permission).take();
         manager.alter_table(change).await?;
-        for statement in ENDED {
+        for statement in ENDED.iter().chain(&COUNTED) {
             manager.get_connection().execute_unprepared(statement).await?;
         }
         Ok(())
@@ -28,3 +28,7 @@ const ENDED: [&str; 2] = [
     r#"CREATE INDEX "remote_sessions_ended" ON "remote_sessions" ("finished_at") WHERE "is_open" = FALSE"#,
     r#"CREATE INDEX "port_tunnels_ended" ON "port_tunnels" ("finished_at") WHERE "status" >= 2"#,
 ];
+
+/// A fleet's access grants, as they are counted for whoever sees some of them.
+const COUNTED: [&str; 1] =
+    [r#"CREATE INDEX "access_grants_seen" ON "access_grants" ("fleet_id", "user_id", "status", "ends_at")"#];

@@ -693,19 +693,19 @@ async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
 
 /// For each device a user, whose role holds something back, and a grant for the device; every
 /// hundredth of those is not over, and half of these hold.
-fn grant_rows(account: RowId, fleet: RowId, role: RowId) -> [String; 5] {
+fn grant_rows(account: RowId, role: RowId) -> [String; 5] {
     [
         format!(
             r#"INSERT INTO "users" ("id", "account_id", "name", "password_hash", "is_admin", "created_at")
             SELECT "id", {account}, 'user ' || "id", '', FALSE, 0 FROM {PLACED}"#
         ),
         format!(
-            r#"INSERT INTO "user_roles" ("user_id", "fleet_id", "role_id") SELECT "id", {fleet}, {role} FROM {PLACED}"#
+            r#"INSERT INTO "user_roles" ("user_id", "fleet_id", "role_id") SELECT "id", "fleet_id", {role} FROM {PLACED}"#
         ),
         format!(
             r#"INSERT INTO "access_grants" ("id", "uuid", "fleet_id", "user_id", "is_for_fleet", "reason",
             "duration_ms", "status", "created_at", "ends_at", "answered_at", "answered_by", "comment", "finished_at",
-            "finished_by") SELECT "id", 'grant ' || "id", {fleet}, "id", FALSE, '', 1,
+            "finished_by") SELECT "id", 'grant ' || "id", "fleet_id", "id", FALSE, '', 1,
             CASE WHEN "n" % 200 = 7 THEN 1 WHEN "n" % 100 = 7 THEN 0 ELSE 2 END, 0, 9000000000000000, 0, '', '', 0, ''
             FROM {PLACED}"#
         ),
@@ -722,7 +722,7 @@ async fn access_grants_walk_no_big_table(db: TestDatabase) {
     let (house, fleet) = (&crowd.house, &crowd.house.fleet);
     let rights = RoleRights { needs_grant: vec![Permission::RemoteAccess], ..RoleRights::default() };
     let role = house.write(async |tx| tx.insert_role(fleet.account_id, "on-call", &rights).await).await.unwrap();
-    for rows in grant_rows(fleet.account_id, fleet.id, role).into_iter().chain(["ANALYZE".to_owned()]) {
+    for rows in grant_rows(fleet.account_id, role).into_iter().chain(["ANALYZE".to_owned()]) {
         house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
     }
     // Whose device has its place in the fleet.
