@@ -570,7 +570,11 @@ impl Tx {
         use access_grants::Column as G;
         let overdue = self.overdue_access_grants(limit).await?;
         for status in [GrantStatus::Pending, GrantStatus::Approved] {
-            let ids = overdue.iter().filter(|grant| grant.state.status == status).map(|grant| grant.id);
+            let of_it = overdue.iter().filter(|grant| grant.state.status == status);
+            let ids: Vec<RowId> = of_it.map(|grant| grant.id).collect();
+            if ids.is_empty() {
+                continue;
+            }
             access_grants::Entity::update_many()
                 .col_expr(G::Status, Expr::value(status.when_overdue().code()))
                 .col_expr(G::FinishedAt, Expr::col(G::EndsAt))
