@@ -124,6 +124,8 @@ pub enum Requirement {
     View,
     /// A role with this permission.
     Fleet(Permission),
+    /// A role with one of these permissions.
+    Either(Permission, Permission),
     /// Any user of the account whose token is for all its fleets: what those share.
     Account,
     /// A role with this permission in any fleet of the account.
@@ -205,7 +207,7 @@ use Permission::{
     WatchSessions,
 };
 use Requirement::{
-    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Fleet, GrantAnswerer, GrantParty, HeldBack,
+    Account, Admin, AnyFleet, Artifacts, Credential as Bearer, Either, Fleet, GrantAnswerer, GrantParty, HeldBack,
     OwnerOrAdmin, SeeArtifacts, User, View,
 };
 
@@ -334,9 +336,9 @@ operations! {
     /// Change which files of a fleet's devices people may reach.
     ReplaceFileRules, "PUT" "/api/v2/{project_key}/file_rules", AccessToken, Admin;
     /// A fleet's remote sessions, page by page.
-    ListRemoteSessions, "GET" "/api/v2/{project_key}/remote_sessions", AccessToken, Fleet(RemoteAccess);
+    ListRemoteSessions, "GET" "/api/v2/{project_key}/remote_sessions", AccessToken, Either(RemoteAccess, WatchSessions);
     /// One remote session.
-    GetRemoteSession, "GET" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
+    GetRemoteSession, "GET" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Either(RemoteAccess, WatchSessions);
     /// End a remote session, whoever opened it.
     EndRemoteSession, "DELETE" "/api/v2/{project_key}/remote_sessions/{session_id}", AccessToken, Fleet(RemoteAccess);
     /// The recording of a terminal. Needs a permission of its own: whatever was shown is in it.
@@ -590,7 +592,7 @@ operations! {
 }
 
 impl Operation {
-    /// Whether it acts on one device and nothing else, and asks of that one whether it may:
+    /// Whether it acts on devices and nothing else, and asks of each of them whether it may:
     /// such an operation can be done under an access grant for some devices. Every other
     /// needs a grant for the whole fleet.
     pub const fn checks_its_device(self) -> bool {
@@ -618,6 +620,14 @@ impl Operation {
                 | Self::ListRemoteSessions
                 | Self::GetRemoteSession
                 | Self::EndRemoteSession
+                | Self::GetSessionRecording
+                | Self::WatchSession
+                | Self::CreateCommandRun
+                | Self::ListCommandRuns
+                | Self::GetCommandRun
+                | Self::ListCommandRunDevices
+                | Self::GetCommandOutput
+                | Self::AbortCommandRun
         )
     }
 }

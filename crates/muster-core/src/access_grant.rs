@@ -166,7 +166,9 @@ impl Reach {
         }
     }
 
-    fn and(self, other: Self) -> Self {
+    /// What one of the two is for.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Devices(mut devices), Self::Devices(more)) => {
                 devices.extend(more);

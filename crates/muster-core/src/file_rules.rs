@@ -18,6 +18,20 @@ pub enum FileAccess {
     Write,
 }
 
+impl FileAccess {
+    /// Every one, the narrower first.
+    pub const ALL: [Self; 3] = [Self::None, Self::Read, Self::Write];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

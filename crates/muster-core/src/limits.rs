@@ -159,6 +159,8 @@ pub const TERMINAL_IDLE_DEFAULT: Duration = Duration::from_secs(30 * 60);
 pub const TERMINAL_KILL_GRACE: Duration = Duration::from_millis(300);
 /// Bytes of a recording, after which it says that it ends and the terminal goes on.
 pub const RECORDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long sessions and port tunnels are kept that are over, unless the configuration says otherwise.
+pub const SESSIONS_KEPT_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Days that recordings are kept, unless the configuration says otherwise.
 pub const RECORDING_DAYS_DEFAULT: u64 = 90;
 /// Who may watch terminals of one server at once.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use muster_core::limits::{
     ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, COMMAND_RUNS_KEPT_DEFAULT,
-    PENDING_DEADLINE, RECORDING_BYTES_MAX, RECORDING_DAYS_DEFAULT, SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE,
-    STREAM_IDLE_DEFAULT, TERMINAL_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT, TUNNEL_LIFETIME_DEFAULT,
+    PENDING_DEADLINE, RECORDING_BYTES_MAX, RECORDING_DAYS_DEFAULT, SERVER_CONNECTIONS_DEFAULT, SESSIONS_KEPT_DEFAULT,
+    STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT, TERMINAL_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT,
+    TUNNEL_LIFETIME_DEFAULT,
 };
 use muster_core::tunnel::TunnelPorts;
 use muster_link::stream::Limits;
@@ -68,6 +69,8 @@ pub struct ServerConfig {
     pub stream_limits: Limits,
     /// How long runs of remote commands are kept.
     pub command_runs_kept: Duration,
+    /// How long sessions and port tunnels are kept that are over.
+    pub sessions_kept: Duration,
     /// How long nobody may type in a terminal.
     pub terminal_idle: Duration,
     /// Whether recordings of terminals hold what was typed, passwords too.
@@ -179,6 +182,7 @@ impl ServerConfig {
             connections_max: SERVER_CONNECTIONS_DEFAULT,
             stream_limits: Limits { idle: STREAM_IDLE_DEFAULT, half_closed: STREAM_HALF_CLOSED_IDLE },
             command_runs_kept: COMMAND_RUNS_KEPT_DEFAULT,
+            sessions_kept: SESSIONS_KEPT_DEFAULT,
             terminal_idle: TERMINAL_IDLE_DEFAULT,
             records_input: false,
             recordings_kept: Duration::from_secs(RECORDING_DAYS_DEFAULT * 24 * 60 * 60),

@@ -27,14 +27,14 @@ pub enum OpError {
     #[error("this needs the permission {} in a fleet of the account", .0.as_str())]
     ForbiddenAnywhere(Permission),
     /// The caller's role holds that permission back until there is an access grant.
-    #[error("{}", grant_needed(*permission, project_key, *is_elsewhere))]
+    #[error("{}", grant_needed(*permission, project_key, *gap))]
     GrantNeeded {
         /// The permission.
         permission: Permission,
         /// The fleet in which to ask for it.
         project_key: String,
-        /// They have a grant, for other devices.
-        is_elsewhere: bool,
+        /// What is missing.
+        gap: GrantGap,
     },
     /// Only an administrator of the account may do this.
     #[error("only an administrator of the account may do this")]
@@ -111,11 +111,28 @@ pub enum OpError {
     Internal(String),
 }
 
-fn grant_needed(permission: Permission, project_key: &str, is_elsewhere: bool) -> String {
+/// Why what was let go for a user is not enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantGap {
+    /// Nothing was.
+    Everything,
+    /// Some devices were, and it is not for one of those, or for the fleet as a whole.
+    Elsewhere,
+    /// Some devices were, and so many others are meant as well.
+    Devices(u64),
+}
+
+fn grant_needed(permission: Permission, project_key: &str, gap: GrantGap) -> String {
     let permission = permission.as_str();
-    let why = match is_elsewhere {
-        true => "your access grant is for some devices only, and not for all that this would act on",
-        false => "your role has it only under an access grant",
+    let why = match gap {
+        GrantGap::Everything => "your role has it only under an access grant".to_owned(),
+        GrantGap::Elsewhere => {
+            "your access grant is for some devices only, and not for all that this would act on".to_owned()
+        }
+        GrantGap::Devices(1) => "your access grant is not for one of the devices that this would act on".to_owned(),
+        GrantGap::Devices(number) => {
+            format!("your access grant is not for {number} of the devices that this would act on")
+        }
     };
     format!(
         "this needs the permission {permission} in the fleet, and {why}; ask for one with \

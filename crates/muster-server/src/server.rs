@@ -36,7 +36,8 @@ use crate::listener;
 use crate::remote::carriers::Carriers;
 use crate::remote::keeper;
 use crate::remote::live::Tunnels;
-use crate::remote::recordings::{self, Recordings};
+use crate::remote::recordings::Recordings;
+use crate::remote::retention;
 use crate::remote::sessions::Sessions;
 use crate::telemetry;
 use crate::telemetry::buffer::KeepaliveBuffer;
@@ -121,7 +122,7 @@ impl Server {
         tasks.spawn(stop.clone().run_until_cancelled_owned(queue.run(app.store.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(keeper::run(app.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(access_grants::run(app.clone())));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(recordings::run(app.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(retention::run(app.clone())));
         let pin = certificates.as_ref().map(|shown| shown.pin());
         if let (Some(certificates), Some(TlsSource::Acme(settings))) = (&certificates, &app.config.tls) {
             let keeper = acme::Keeper::open(app.clone(), settings.clone(), Arc::clone(certificates)).await?;

@@ -160,13 +160,13 @@ fn is_open() -> Expr {
     Expr::cust(r#""access_grants"."status" < 2"#)
 }
 
-/// Roles by which users may use `permission`: those that give it at any time, and those
+/// Roles by which users may use the permission of that name: those that give it at any time, and those
 /// that hold it back where an access grant lets it go at `now`: for the device of that
 /// expression, or without one for the whole fleet.
 ///
 /// What is selected, and whose roles in which fleet, is the caller's to add, in words of
 /// `user_roles`.
-pub(crate) fn permitting_roles(permission: Permission, device: Option<Expr>, now: Timestamp) -> SelectStatement {
+pub(crate) fn permitting_roles(permission: &Expr, device: Option<Expr>, now: Timestamp) -> SelectStatement {
     use role_permissions::Column as P;
     let is_its_role =
         Expr::col((role_permissions::Entity, P::RoleId)).equals((user_roles::Entity, user_roles::Column::RoleId));
@@ -174,13 +174,13 @@ pub(crate) fn permitting_roles(permission: Permission, device: Option<Expr>, now
     Query::select()
         .from(user_roles::Entity)
         .inner_join(role_permissions::Entity, is_its_role)
-        .and_where(Expr::col((role_permissions::Entity, P::Permission)).eq(permission.as_str()))
+        .and_where(Expr::col((role_permissions::Entity, P::Permission)).eq(permission.clone()))
         .cond_where(Condition::any().add(Expr::col((role_permissions::Entity, P::NeedsGrant)).eq(false)).add(is_let_go))
         .take()
 }
 
 /// The grants that let the permission of a user's role go.
-fn letting_go(permission: Permission, device: Option<Expr>, now: Timestamp) -> SelectStatement {
+fn letting_go(permission: &Expr, device: Option<Expr>, now: Timestamp) -> SelectStatement {
     use access_grant_permissions::Column as P;
     use access_grants::Column as G;
     let is_its_grant = Expr::col((access_grant_permissions::Entity, P::GrantId)).equals((access_grants::Entity, G::Id));
@@ -193,7 +193,7 @@ fn letting_go(permission: Permission, device: Option<Expr>, now: Timestamp) -> S
         .and_where(of(G::FleetId).equals((user_roles::Entity, user_roles::Column::FleetId)))
         .and_where(of(G::Status).eq(GrantStatus::Approved.code()))
         .and_where(of(G::EndsAt).gt(now.as_millis()))
-        .and_where(Expr::col((access_grant_permissions::Entity, P::Permission)).eq(permission.as_str()))
+        .and_where(Expr::col((access_grant_permissions::Entity, P::Permission)).eq(permission.clone()))
         .cond_where(reaches)
         .take()
 }
@@ -370,7 +370,7 @@ impl<C: ConnectionTrait> Db<C> {
 
     /// Whether a user may use that permission in the whole of any fleet.
     pub async fn holds_anywhere(&self, user_id: RowId, permission: Permission) -> Result<bool> {
-        let query = permitting_roles(permission, None, self.now())
+        let query = permitting_roles(&Expr::value(permission.as_str()), None, self.now())
             .expr(Expr::value(1))
             .and_where(Expr::col((user_roles::Entity, user_roles::Column::UserId)).eq(user_id))
             .limit(1)
@@ -402,7 +402,7 @@ impl<C: ConnectionTrait> Db<C> {
 
     /// The fleets in the whole of which a user may use that permission.
     pub async fn fleets_with(&self, user_id: RowId, permission: Permission) -> Result<Vec<RowId>> {
-        let query = permitting_roles(permission, None, self.now())
+        let query = permitting_roles(&Expr::value(permission.as_str()), None, self.now())
             .distinct()
             .column((user_roles::Entity, user_roles::Column::FleetId))
             .and_where(Expr::col((user_roles::Entity, user_roles::Column::UserId)).eq(user_id))
@@ -570,7 +570,11 @@ impl Tx {
         use access_grants::Column as G;
         let overdue = self.overdue_access_grants(limit).await?;
         for status in [GrantStatus::Pending, GrantStatus::Approved] {
-            let ids = overdue.iter().filter(|grant| grant.state.status == status).map(|grant| grant.id);
+            let of_it = overdue.iter().filter(|grant| grant.state.status == status);
+            let ids: Vec<RowId> = of_it.map(|grant| grant.id).collect();
+            if ids.is_empty() {
+                continue;
+            }
             access_grants::Entity::update_many()
                 .col_expr(G::Status, Expr::value(status.when_overdue().code()))
                 .col_expr(G::FinishedAt, Expr::col(G::EndsAt))

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use muster_core::access_grant::Reach;
 use muster_core::clock::Timestamp;
 use muster_core::command::{CommandStatus, CommandTarget, aborted_before_start, without_agent};
 use muster_core::ids::{CommandRunUuid, RowId};
 use muster_core::limits::COMMAND_ABORT_DEADLINE;
-use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Order, Query};
+use sea_orm::sea_query::{CaseStatement, Condition, Expr, ExprTrait, Order, Query};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -17,7 +18,7 @@ use crate::db::{Db, Result, Tx};
 use crate::entities::{command_outputs, command_runs, command_targets, devices};
 use crate::error::StoreError;
 use crate::filter::{Matching, SetForm, column};
-use crate::page::cut;
+use crate::page::{cut, subquery};
 use crate::saved_commands::{duration, millis};
 use crate::targets::Aborted;
 
@@ -100,15 +101,24 @@ impl<C: ConnectionTrait> Db<C> {
         query.one(&self.conn).await?.map(CommandRun::try_from).transpose()
     }
 
-    /// The next `limit` runs of a fleet before the row `before`, newest first, and whether there are more.
+    /// Whether every device of a run is reached.
+    pub async fn is_command_run_within(&self, run_id: RowId, reach: &Reach) -> Result<bool> {
+        let query = command_runs::Entity::find_by_id(run_id).filter(within(reach));
+        Ok(query.count(&self.conn).await? > 0)
+    }
+
+    /// Of the runs of a fleet that act on nothing but what is reached, the next `limit` before
+    /// the row `before`, newest first, and whether there are more.
     pub async fn command_runs_page(
         &self,
         fleet_id: RowId,
+        reach: &Reach,
         before: Option<RowId>,
         limit: u64,
     ) -> Result<(Vec<CommandRun>, bool)> {
         let query = command_runs::Entity::find()
             .filter(command_runs::Column::FleetId.eq(fleet_id))
+            .filter(within(reach))
             .filter(command_runs::Column::Id.lt(before.unwrap_or(RowId::MAX)))
             .order_by_desc(command_runs::Column::Id)
             .limit(limit + 1);
@@ -116,9 +126,10 @@ impl<C: ConnectionTrait> Db<C> {
         Ok((rows.into_iter().map(CommandRun::try_from).collect::<Result<_>>()?, is_more))
     }
 
-    /// How many runs a fleet has had that are kept.
-    pub async fn command_runs_count(&self, fleet_id: RowId) -> Result<u64> {
-        let query = command_runs::Entity::find().filter(command_runs::Column::FleetId.eq(fleet_id));
+    /// How many of them are kept.
+    pub async fn command_runs_count(&self, fleet_id: RowId, reach: &Reach) -> Result<u64> {
+        let query =
+            command_runs::Entity::find().filter(command_runs::Column::FleetId.eq(fleet_id)).filter(within(reach));
         Ok(query.count(&self.conn).await?)
     }
 
@@ -275,6 +286,25 @@ impl Tx {
         }
         Ok(true)
     }
+}
+
+/// That a run acts on nothing but what is reached. Devices that were deleted since count, too:
+/// nobody can say that they were reached.
+fn within(reach: &Reach) -> Condition {
+    use command_targets::Column as T;
+    let Reach::Devices(device_ids) = reach else { return Condition::all() };
+    let of = |column: T| Expr::col((command_targets::Entity, column));
+    let run_id = || Expr::col((command_runs::Entity, command_runs::Column::Id));
+    let reached = || of(T::DeviceId).is_in(device_ids.iter().copied());
+    let some = Query::select().column(T::RunId).from(command_targets::Entity).and_where(reached()).take();
+    let number = Query::select()
+        .expr(Expr::cust("COUNT(*)"))
+        .from(command_targets::Entity)
+        .and_where(of(T::RunId).eq(run_id()))
+        .and_where(reached())
+        .take();
+    let devices = Expr::col((command_runs::Entity, command_runs::Column::DeviceCount));
+    Condition::all().add(run_id().in_subquery(some)).add(devices.eq(subquery(number)))
 }
 
 /// One value for devices that can run commands, another for those that cannot.

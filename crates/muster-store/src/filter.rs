@@ -10,6 +10,8 @@
 //! is always `NOT EXISTS`: PostgreSQL walks the whole set for each device when a
 //! `NOT IN` outgrows its memory.
 
+use std::collections::BTreeSet;
+
 use muster_core::clock::Timestamp;
 use muster_core::filter::{DeviceFilter, Filter, Rule};
 use muster_core::ids::RowId;
@@ -186,6 +188,14 @@ impl Matching {
     #[must_use]
     pub fn only(mut self, device_id: RowId) -> Self {
         self.conditions.push(Resolved { not: false, rule: ResolvedRule::Device(device_id) });
+        self
+    }
+
+    /// Narrows to other devices than these.
+    #[must_use]
+    pub fn without(mut self, device_ids: &BTreeSet<RowId>) -> Self {
+        let others = device_ids.iter().map(|id| Resolved { not: true, rule: ResolvedRule::Device(*id) });
+        self.conditions.extend(others);
         self
     }
 

@@ -1,6 +1,7 @@
 //! Port tunnels: made, answered by their device, ended by a person or by the clock; and
 //! whether an open one still has the right to be.
 
+use muster_core::access::Permission;
 use muster_core::access_grant::Reach;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
@@ -209,6 +210,11 @@ fn is_open() -> Expr {
     Expr::cust(r#""port_tunnels"."status" < 2"#)
 }
 
+/// Final, in the very words of the partial index.
+fn is_over() -> Expr {
+    Expr::cust(r#""port_tunnels"."status" >= 2"#)
+}
+
 fn of(column: port_tunnels::Column) -> Expr {
     Expr::col((port_tunnels::Entity, column))
 }
@@ -297,7 +303,8 @@ impl<C: ConnectionTrait> Db<C> {
     /// The same, each with what holds of its right to be. One statement.
     pub async fn standing_port_tunnels(&self, home: &str) -> Result<Vec<StandingTunnel>> {
         use port_tunnels::Column as T;
-        let query = with_standing(select_open(), port_tunnels::Entity, T::TokenId, T::FleetId, self.now())
+        let permission = Expr::value(Permission::RemoteAccess.as_str());
+        let query = with_standing(select_open(), port_tunnels::Entity, T::TokenId, T::FleetId, &permission, self.now())
             .column((port_tunnels::Entity, T::Host))
             .and_where(of(T::Home).eq(home))
             .take();
@@ -439,6 +446,22 @@ impl Tx {
         }
         update.filter(T::Uuid.is_in(moved.iter().map(|(uuid, _)| uuid.as_str()))).exec(&self.conn).await?;
         Ok(())
+    }
+
+    /// Forgets tunnels that ended before that moment, the oldest first, at most `limit`.
+    /// Answers how many those were.
+    pub async fn forget_port_tunnels(&self, before: Timestamp, limit: u64) -> Result<u64> {
+        use port_tunnels::Column as T;
+        let some = Query::select()
+            .column(T::Id)
+            .from(port_tunnels::Entity)
+            .and_where(is_over())
+            .and_where(of(T::FinishedAt).lt(before.as_millis()))
+            .order_by((port_tunnels::Entity, T::FinishedAt), Order::Asc)
+            .limit(limit)
+            .take();
+        let gone = port_tunnels::Entity::delete_many().filter(T::Id.in_subquery(some)).exec(&self.conn).await?;
+        Ok(gone.rows_affected)
     }
 
     fn ended(&self, status: TunnelStatus, (code, text): (&str, &str)) -> port_tunnels::ActiveModel {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use muster_core::access::Permission;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::remote_session::{EndReason, SessionKind};
@@ -72,6 +73,8 @@ pub struct NewSession {
     pub device_id: RowId,
     /// What it is for.
     pub kind: SessionKind,
+    /// What its user must be allowed for as long as it is open.
+    pub permission: Permission,
     /// Where it ends in the device's network; empty for the device itself.
     pub host: String,
     /// What it reaches there, in the words of its kind.
@@ -178,6 +181,11 @@ impl TryFrom<Row> for RemoteSession {
 /// Not over, in the very words of the partial index.
 fn is_open() -> Expr {
     Expr::cust(r#""remote_sessions"."is_open" = TRUE"#)
+}
+
+/// Over, in the very words of the partial index.
+fn is_over() -> Expr {
+    Expr::cust(r#""remote_sessions"."is_open" = FALSE"#)
 }
 
 fn of(column: remote_sessions::Column) -> Expr {
@@ -291,7 +299,8 @@ impl<C: ConnectionTrait> Db<C> {
             .and_where(is_open())
             .and_where(of(S::Home).eq(home))
             .take();
-        let query = with_standing(open, remote_sessions::Entity, S::TokenId, S::FleetId, self.now());
+        let query =
+            with_standing(open, remote_sessions::Entity, S::TokenId, S::FleetId, &of(S::Permission), self.now());
         let rows = self.conn.query_all(&query).await?;
         let read = |row| {
             let fleet_id: i64 = sea_orm::QueryResult::try_get(row, "", "fleet_id")?;
@@ -319,6 +328,7 @@ impl Tx {
             fleet_id: new.fleet_id,
             device_id: new.device_id,
             kind: new.kind.code(),
+            permission: new.permission.as_str().to_owned(),
             host: new.host.clone(),
             target: new.target.clone(),
             created_by: new.created_by.clone(),
@@ -363,5 +373,28 @@ impl Tx {
             .exec(&self.conn)
             .await?;
         Ok(ended.rows_affected > 0)
+    }
+
+    /// Forgets sessions that ended before that moment, the oldest first, at most `limit`; but
+    /// none whose recording is kept. Answers how many those were.
+    pub async fn forget_remote_sessions(&self, before: Timestamp, limit: u64) -> Result<u64> {
+        use {remote_sessions::Column as S, terminals::Column as T};
+        let recording = Query::select()
+            .expr(Expr::value(1))
+            .from(terminals::Entity)
+            .and_where(Expr::col((terminals::Entity, T::SessionId)).equals((remote_sessions::Entity, S::Id)))
+            .and_where(Expr::col((terminals::Entity, T::IsKept)).eq(true))
+            .take();
+        let some = Query::select()
+            .column(S::Id)
+            .from(remote_sessions::Entity)
+            .and_where(is_over())
+            .and_where(of(S::FinishedAt).lt(before.as_millis()))
+            .and_where(Expr::exists(recording).not())
+            .order_by((remote_sessions::Entity, S::FinishedAt), Order::Asc)
+            .limit(limit)
+            .take();
+        let gone = remote_sessions::Entity::delete_many().filter(S::Id.in_subquery(some)).exec(&self.conn).await?;
+        Ok(gone.rows_affected)
     }
 }

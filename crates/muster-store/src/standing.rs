@@ -1,7 +1,6 @@
 //! What holds of the right of something that stands open, a port tunnel or a session: the
 //! token with which it was asked for, what its user may, where the device is.
 
-use muster_core::access::Permission;
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::tunnel::Standing;
@@ -38,12 +37,13 @@ impl StandingRow {
 }
 
 /// Adds to a query of `table`, joined with its devices, the columns of a [`StandingRow`] but
-/// `host`, as they are at `now`.
+/// `host`, as they are at `now`. Who opened it must have the permission of that name.
 pub(crate) fn with_standing<T, C>(
     mut query: SelectStatement,
     table: T,
     token_id: C,
     fleet_id: C,
+    permission: &Expr,
     now: Timestamp,
 ) -> SelectStatement
 where
@@ -61,17 +61,18 @@ where
         .column((tokens::Entity, tokens::Column::RevokedAt))
         .expr_as(Expr::col((tokens::Entity, tokens::Column::ExpiresAt)), "token_expires_at")
         .column((users::Entity, users::Column::IsAdmin))
-        .expr_as(permitting((table, fleet_id), now), "permitted")
+        .expr_as(permitting((table, fleet_id), permission, now), "permitted")
         .expr_as(Expr::col((devices::Entity, devices::Column::FleetId)), "device_fleet_id")
         .column((fleets::Entity, fleets::Column::TunnelsToNetwork))
         .take()
 }
 
-/// Roles by which the user of the token that is being selected may reach into its device.
-fn permitting(fleet_id: impl IntoColumnRef, now: Timestamp) -> Expr {
+/// Roles by which the user of the token that is being selected has that permission for its
+/// device.
+fn permitting(fleet_id: impl IntoColumnRef, permission: &Expr, now: Timestamp) -> Expr {
     use user_roles::Column as U;
     let device = Expr::col((devices::Entity, devices::Column::Id));
-    let roles = permitting_roles(Permission::RemoteAccess, Some(device), now)
+    let roles = permitting_roles(permission, Some(device), now)
         .expr(Expr::cust("COUNT(*)"))
         .and_where(Expr::col((user_roles::Entity, U::UserId)).equals((tokens::Entity, tokens::Column::UserId)))
         .and_where(Expr::col((user_roles::Entity, U::FleetId)).equals(fleet_id))

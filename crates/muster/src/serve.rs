@@ -13,8 +13,9 @@ use ipnet::IpNet;
 use muster_core::clock::Clock;
 use muster_core::limits::{
     ACCOUNT_TAGS_DEFAULT, ARTIFACT_BYTES_MAX, ARTIFACT_FREE_BYTES_MIN, BODY_BYTES_MAX, COMMAND_RUNS_KEPT_DEFAULT,
-    PENDING_DEADLINE, RECORDING_DAYS_DEFAULT, SERVER_CONNECTIONS_DEFAULT, STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT,
-    TERMINAL_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT, TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
+    PENDING_DEADLINE, RECORDING_DAYS_DEFAULT, SERVER_CONNECTIONS_DEFAULT, SESSIONS_KEPT_DEFAULT,
+    STREAM_HALF_CLOSED_IDLE, STREAM_IDLE_DEFAULT, TERMINAL_IDLE_DEFAULT, TUNNEL_CONNECTIONS_DEFAULT,
+    TUNNEL_LIFETIME_DEFAULT, TUNNEL_LIFETIME_MAX,
 };
 use muster_core::tunnel::TunnelPorts;
 use muster_link::stream::Limits;
@@ -91,6 +92,11 @@ pub(crate) struct ServeArgs {
           default_value_t = COMMAND_RUNS_KEPT_DEFAULT.as_secs() / SECONDS_PER_DAY,
           value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub(crate) command_runs_kept_days: u64,
+    /// Days for which remote sessions and port tunnels are kept that are over
+    #[arg(long, value_name = "DAYS", env = "MUSTER_SESSIONS_KEPT_DAYS",
+          default_value_t = SESSIONS_KEPT_DEFAULT.as_secs() / SECONDS_PER_DAY,
+          value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub(crate) sessions_kept_days: u64,
     /// Domain below which each port tunnel has a name of its own
     #[arg(long, value_name = "DOMAIN", env = "MUSTER_TUNNEL_DOMAIN", default_value = TUNNEL_DOMAIN,
           value_parser = muster_core::tunnel::domain)]
@@ -209,6 +215,7 @@ impl ServeArgs {
             pending_deadline: Duration::from_secs(self.pending_deadline_hours * SECONDS_PER_HOUR),
             tunnel_lifetime: Duration::from_secs(self.tunnel_lifetime_minutes * SECONDS_PER_MINUTE),
             command_runs_kept: Duration::from_secs(self.command_runs_kept_days * SECONDS_PER_DAY),
+            sessions_kept: Duration::from_secs(self.sessions_kept_days * SECONDS_PER_DAY),
             tunnel_domain: self.tunnel_domain.clone(),
             tunnel_listen: self.tunnel_listen.unwrap_or(defaults.tunnel_listen),
             tunnel_ports: self.tunnel_ports.clone(),

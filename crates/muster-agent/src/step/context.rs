@@ -180,12 +180,13 @@ impl Context {
         let (timeout, limit) = (self.left(), self.spec.timeout());
         let bounded = Bounded { command, timeout, limit, stopped_by, followed_in: None };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
-        self.stdout.borrow_mut().push(outcome.stdout.as_bytes());
-        self.stderr.borrow_mut().push(outcome.stderr.as_bytes());
-        if outcome.end == StepEnd::Exited && outcome.exit_code == Some(0) {
+        self.stdout.borrow_mut().append(&outcome.stdout);
+        self.stderr.borrow_mut().append(&outcome.stderr);
+        let (end, exit_code, signal) = (outcome.end, outcome.exit_code(), outcome.signal());
+        if end == StepEnd::Exited && exit_code == Some(0) {
             return Ok(());
         }
-        Err(Failure { end: outcome.end, exit_code: outcome.exit_code, signal: outcome.signal, why: String::new() })
+        Err(Failure { end, exit_code, signal, why: String::new() })
     }
 
     /// Runs a command to its end, with its outputs as one that can be followed.
@@ -198,7 +199,7 @@ impl Context {
             stopped_by: Some(&self.dir),
             followed_in: Some(self.dir.output_file()),
         };
-        supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events)
+        supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events).outcome(self.clock.now())
     }
 
     /// Runs a command for its answer: its standard output, when it exits with 0.
@@ -207,6 +208,6 @@ impl Context {
         let (timeout, limit) = (self.left(), self.spec.timeout());
         let bounded = Bounded { command, timeout, limit, stopped_by: None, followed_in: None };
         let outcome = supervise(bounded, &self.clock, &self.supervisor.tx, &self.supervisor.events);
-        (outcome.exit_code == Some(0)).then_some(outcome.stdout)
+        (outcome.exit_code() == Some(0)).then(|| outcome.stdout.to_text())
     }
 }

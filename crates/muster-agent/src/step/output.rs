@@ -18,7 +18,7 @@ const HEAD_BYTES_MAX: usize = STEP_OUTPUT_BYTES_MAX / 2 - NOTE_BYTES;
 const TAIL_BYTES_MAX: usize = STEP_OUTPUT_BYTES_MAX / 2 - NOTE_BYTES;
 
 /// The first and the last bytes of a stream of any length.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HeadTail {
     head: Vec<u8>,
     tail: VecDeque<u8>,
@@ -34,6 +34,29 @@ impl HeadTail {
         let surplus = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
         self.tail.drain(..surplus);
         self.left_out_bytes += surplus as u64;
+    }
+
+    /// Takes in what is kept of another stream, whose bytes come next.
+    pub fn append(&mut self, next: &Self) {
+        self.push(&next.head);
+        if next.left_out_bytes > 0 {
+            // Something is missing here, so nothing before it can be a part of the tail.
+            self.left_out_bytes += next.left_out_bytes + self.tail.len() as u64;
+            self.tail.clear();
+        }
+        let (older, newer) = next.tail.as_slices();
+        self.push(older);
+        self.push(newer);
+    }
+
+    /// How many bytes are missing between head and tail.
+    pub fn left_out_bytes(&self) -> u64 {
+        self.left_out_bytes
+    }
+
+    /// Whether what comes next begins a line.
+    pub fn ends_line(&self) -> bool {
+        self.tail.back().or(self.head.last()).is_none_or(|byte| *byte == b'\n')
     }
 
     /// How many bytes have come, and the last of these.
@@ -106,11 +129,9 @@ impl Capture {
 
     /// What was read until the stream's end, or until `wait` has passed: a process
     /// that the command left behind may hold the stream open for ever.
-    /// With it, how many bytes were left out.
-    pub fn finish(&self, wait: Duration) -> (String, u64) {
+    pub fn finish(&self, wait: Duration) -> HeadTail {
         let _ = self.ended.recv_timeout(wait);
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.to_text(), kept.left_out_bytes)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -163,6 +184,25 @@ mod tests {
         let left_out = 1_000_011 - HEAD_BYTES_MAX - TAIL_BYTES_MAX;
         assert!(text.starts_with("first\n") && text.ends_with("\nlast"));
         assert!(text.contains(&format!("\n[… {left_out} bytes were left out here …]\n")));
+    }
+
+    #[test]
+    fn streams_of_several_commands_are_cut_once() {
+        let mut step = HeadTail::default();
+        let long = vec![b'x'; 1_000_000];
+        let mut bytes = 0;
+        for pieces in [[&b"begin\n"[..], b"short\n"], [&b"long\n"[..], &long], [b"more\n", &long], [b"and", b"\nend"]] {
+            let mut command = HeadTail::default();
+            pieces.iter().for_each(|piece| command.push(piece));
+            bytes += pieces.concat().len();
+            step.append(&command);
+        }
+        let text = step.to_text();
+        let left_out = step.left_out_bytes();
+        assert!(text.starts_with("begin\nshort\nlong\nxxx") && text.ends_with("xxxand\nend"));
+        assert!(text.contains(&format!("\n[… {left_out} bytes were left out here …]\n")));
+        assert_eq!(text.matches("left out").count(), 1);
+        assert_eq!(left_out + (step.head.len() + step.tail.len()) as u64, bytes as u64, "each byte is kept, or counted");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use super::dir::StepDir;
-use super::output::Capture;
+use super::output::{Capture, HeadTail};
 use super::{StepEnd, StepOutcome};
 
 /// How often the runner looks whether it was asked to stop.
@@ -71,7 +71,7 @@ pub(super) fn supervise(
     clock: &Clock,
     tx: &Sender<Event>,
     events: &Receiver<Event>,
-) -> StepOutcome {
+) -> Supervised {
     let Bounded { mut command, timeout, limit, stopped_by, followed_in } = bounded;
     let started_at = clock.now();
     // What the command leaves behind becomes the runner's child; where that cannot
@@ -81,7 +81,15 @@ pub(super) fn supervise(
         Ok(started) => started,
         Err(error) => {
             let why = format!("the command could not be started: {error}");
-            return StepOutcome::interrupted(&why, started_at, clock.now());
+            let mut stderr = HeadTail::default();
+            stderr.push(format!("[{why}]\n").as_bytes());
+            return Supervised {
+                end: StepEnd::Interrupted,
+                exit: None,
+                stdout: HeadTail::default(),
+                stderr,
+                started_at,
+            };
         }
     };
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
@@ -92,9 +100,10 @@ pub(super) fn supervise(
     let reaped = tx.clone();
     thread::spawn(move || reap(&reaped));
     let (end, exit) = wait_for_end(timeout, stopped_by, group, events);
-    let (stdout, left_out_bytes) = outputs.0.map_or_else(Default::default, |stream| stream.finish(OUTPUT_WAIT));
-    let (stderr, _) = outputs.1.map_or_else(Default::default, |stream| stream.finish(OUTPUT_WAIT));
-    StepOutcome { left_out_bytes, ..outcome(limit, (end, exit), (stdout, stderr), started_at, clock.now()) }
+    let stdout = outputs.0.map_or_else(Default::default, |stream| stream.finish(OUTPUT_WAIT));
+    let mut stderr = outputs.1.map_or_else(Default::default, |stream| stream.finish(OUTPUT_WAIT));
+    note_end(&mut stderr, limit, (end, exit));
+    Supervised { end, exit, stdout, stderr, started_at }
 }
 
 /// `sh` with `script`, which may be longer than any argument.
@@ -194,29 +203,58 @@ fn wait_for_group(group: Pid, events: &Receiver<Event>, exit: &mut Option<Exit>,
     false
 }
 
-fn outcome(
-    limit: Duration,
-    (end, exit): (StepEnd, Option<Exit>),
-    (stdout, mut stderr): (String, String),
+/// Says why a command ended that did not end by itself, behind what it said last.
+fn note_end(stderr: &mut HeadTail, limit: Duration, end: (StepEnd, Option<Exit>)) {
+    let note = match end {
+        (StepEnd::TimedOut, _) => format!("ended after its time limit of {} s", limit.as_secs_f64()),
+        (StepEnd::Stopped, _) => "stopped".to_owned(),
+        (_, Some(Exit::Signal(signal))) => format!("ended by signal {signal}"),
+        _ => return,
+    };
+    let line = if stderr.ends_line() { "" } else { "\n" };
+    stderr.push(format!("{line}[{note}]\n").as_bytes());
+}
+
+/// What became of a command.
+pub(super) struct Supervised {
+    /// How it ended.
+    pub(super) end: StepEnd,
+    exit: Option<Exit>,
+    /// What is kept of its standard output.
+    pub(super) stdout: HeadTail,
+    /// What is kept of its standard error.
+    pub(super) stderr: HeadTail,
     started_at: Timestamp,
-    finished_at: Timestamp,
-) -> StepOutcome {
-    let (code, signal) = match exit {
-        Some(Exit::Code(code)) => (Some(code), None),
-        Some(Exit::Signal(signal)) => (None, Some(signal)),
-        None => (None, None),
-    };
-    let note = match (end, signal) {
-        (StepEnd::TimedOut, _) => Some(format!("ended after its time limit of {} s", limit.as_secs_f64())),
-        (StepEnd::Stopped, _) => Some("stopped".to_owned()),
-        (_, Some(signal)) => Some(format!("ended by signal {signal}")),
-        _ => None,
-    };
-    if let Some(note) = note {
-        let line = if stderr.is_empty() || stderr.ends_with('\n') { "" } else { "\n" };
-        stderr.push_str(&format!("{line}[{note}]\n"));
+}
+
+impl Supervised {
+    /// Its exit code. What a command says with it once it was ended is none of the step.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        match self.exit {
+            Some(Exit::Code(code)) if self.end == StepEnd::Exited => Some(code),
+            _ => None,
+        }
     }
-    // What a command says with its exit code once it was ended is no exit code of the step.
-    let exit_code = code.filter(|_| end == StepEnd::Exited);
-    StepOutcome { end, exit_code, signal, stdout, stderr, left_out_bytes: 0, started_at, finished_at }
+
+    /// The signal that ended it.
+    pub(super) fn signal(&self) -> Option<i32> {
+        match self.exit {
+            Some(Exit::Signal(signal)) => Some(signal),
+            _ => None,
+        }
+    }
+
+    /// It as the outcome of a whole step.
+    pub(super) fn outcome(&self, finished_at: Timestamp) -> StepOutcome {
+        StepOutcome {
+            end: self.end,
+            exit_code: self.exit_code(),
+            signal: self.signal(),
+            stdout: self.stdout.to_text(),
+            stderr: self.stderr.to_text(),
+            left_out_bytes: self.stdout.left_out_bytes(),
+            started_at: self.started_at,
+            finished_at,
+        }
+    }
 }

@@ -33,10 +33,11 @@ use muster_core::scope::Scope;
 use muster_core::token::{Secret, TokenKind};
 use muster_store::accounts::User;
 use muster_store::audit::NewAuditEvent;
+use muster_store::filter::Matching;
 use muster_store::fleets::Fleet;
 use muster_store::{ConnectionTrait, Db, Store};
 
-use crate::error::{OpError, Result};
+use crate::error::{GrantGap, OpError, Result};
 
 /// A user, proven by a token or an access key.
 #[derive(Clone, Debug)]
@@ -176,7 +177,7 @@ impl Caller {
             false => None,
         };
         Ok(match held_back {
-            Some(project_key) => OpError::GrantNeeded { permission: needed, project_key, is_elsewhere: false },
+            Some(project_key) => OpError::GrantNeeded { permission: needed, project_key, gap: GrantGap::Everything },
             None => OpError::ForbiddenAnywhere(needed),
         })
     }
@@ -264,10 +265,10 @@ impl Caller {
         let held = held.within(|permission| self.scope().allows(permission));
         let mut permitted = Permitted { caller: self.clone(), operation, fleet, held, reach: Reach::Fleet };
         match operation.requirement() {
-            Requirement::Fleet(needed) | Requirement::Artifacts(needed) => {
-                permitted.reach = permitted.reach_of(needed)?;
+            Requirement::Fleet(needed) | Requirement::Either(needed, _) | Requirement::Artifacts(needed) => {
+                permitted.reach = permitted.reach_for(operation.requirement(), needed)?;
                 if permitted.reach != Reach::Fleet && !operation.checks_its_device() {
-                    return Err(permitted.grant_needed(needed, true));
+                    return Err(permitted.grant_needed(needed, GrantGap::Elsewhere));
                 }
                 Ok(permitted)
             }
@@ -329,7 +330,7 @@ impl Permitted {
     pub fn also(&self, needed: Permission) -> Result<()> {
         match self.reach_of(needed)? {
             Reach::Fleet => Ok(()),
-            Reach::Devices(_) => Err(self.grant_needed(needed, true)),
+            Reach::Devices(_) => Err(self.grant_needed(needed, GrantGap::Elsewhere)),
         }
     }
 
@@ -343,7 +344,9 @@ impl Permitted {
     /// [`crate::fleet::devices::find`] has been asked about already.
     pub fn check_device(&self, device_id: RowId) -> Result<()> {
         match self.operation.requirement() {
-            Requirement::Fleet(needed) if !self.reach.has(device_id) => Err(self.grant_needed(needed, true)),
+            Requirement::Fleet(needed) | Requirement::Either(needed, _) if !self.reach.has(device_id) => {
+                Err(self.grant_needed(needed, GrantGap::Elsewhere))
+            }
             _ => Ok(()),
         }
     }
@@ -358,15 +361,66 @@ impl Permitted {
         &self.held
     }
 
+    /// The same for something that acts on whatever a filter matches: every device of it must
+    /// be reached, by the permission of the operation and by those that it needs `also`.
+    pub async fn check_devices<C: ConnectionTrait>(
+        &self,
+        db: &Db<C>,
+        matching: &Matching,
+        also: &[Permission],
+    ) -> Result<()> {
+        let own = self.permission();
+        for needed in own.iter().chain(also) {
+            let Reach::Devices(reached) = self.reach_of(*needed)? else { continue };
+            let others = db.devices_count(&matching.clone().without(&reached)).await?;
+            if others > 0 {
+                return Err(self.grant_needed(*needed, GrantGap::Devices(others)));
+            }
+        }
+        Ok(())
+    }
+
+    /// For permissions of which the operation needs each for its devices, whichever those are.
+    pub fn check_held(&self, needed: &[Permission]) -> Result<()> {
+        needed.iter().try_for_each(|needed| self.reach_of(*needed).map(drop))
+    }
+
+    /// What the operation needs in the fleet.
+    pub fn permission(&self) -> Option<Permission> {
+        match self.operation.requirement() {
+            Requirement::Fleet(needed) => Some(needed),
+            _ => None,
+        }
+    }
+
+    /// For whatever no single device can be named of.
+    pub fn beyond_reach(&self) -> OpError {
+        match self.permission() {
+            Some(needed) => self.grant_needed(needed, GrantGap::Elsewhere),
+            None => OpError::Refused("an access grant for some devices does not allow this"),
+        }
+    }
+
+    /// What one of two permissions reaches, the other reaches as well.
+    fn reach_for(&self, requirement: Requirement, needed: Permission) -> Result<Reach> {
+        let Requirement::Either(_, other) = requirement else { return self.reach_of(needed) };
+        match (self.held.reach_of(needed), self.held.reach_of(other)) {
+            (Ok(reach), Ok(more)) => Ok(reach.and(more)),
+            (Ok(reach), Err(_)) | (Err(_), Ok(reach)) => Ok(reach),
+            (Err(Missing::Permission), Err(Missing::Grant)) => self.reach_of(other),
+            (Err(_), Err(_)) => self.reach_of(needed),
+        }
+    }
+
     fn reach_of(&self, needed: Permission) -> Result<Reach> {
         self.held.reach_of(needed).map_err(|missing| match missing {
             Missing::Permission => OpError::Forbidden(needed),
-            Missing::Grant => self.grant_needed(needed, false),
+            Missing::Grant => self.grant_needed(needed, GrantGap::Everything),
         })
     }
 
-    fn grant_needed(&self, permission: Permission, is_elsewhere: bool) -> OpError {
-        OpError::GrantNeeded { permission, project_key: self.fleet.project_key.clone(), is_elsewhere }
+    fn grant_needed(&self, permission: Permission, gap: GrantGap) -> OpError {
+        OpError::GrantNeeded { permission, project_key: self.fleet.project_key.clone(), gap }
     }
 }
 

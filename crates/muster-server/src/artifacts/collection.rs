@@ -19,9 +19,6 @@ pub async fn run(app: App) {
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        if let Err(error) = crate::remote::command_runs::forget_old(&app).await {
-            tracing::warn!(%error, "old runs of commands could not be forgotten; trying again later");
-        }
         if let Err(error) = collect(&app).await {
             tracing::warn!(%error, "unused contents of artifacts could not be removed; trying again later");
         }

@@ -33,7 +33,7 @@ pub(super) fn tell(document: &mut Value) {
 
 fn refusal(requirement: Requirement) -> Option<&'static str> {
     match requirement {
-        Requirement::Fleet(_) | Requirement::Artifacts(_) => {
+        Requirement::Fleet(_) | Requirement::Either(..) | Requirement::Artifacts(_) => {
             Some("The permission is missing; or, as `grant_needed`, the role has it only under an access grant")
         }
         Requirement::HeldBack => Some("No role of the caller holds that back"),

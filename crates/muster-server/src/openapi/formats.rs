@@ -1,7 +1,12 @@
 //! What a text is that many calls share, as the `format` of its schema: so that a
 //! reader, a generated client or a fuzzer knows a device's uuid from any other text.
 
+use muster_core::access::Permission;
+use muster_core::access_grant::GrantStatus;
+use muster_core::command::CommandStatus;
+use muster_core::file_rules::FileAccess;
 use muster_core::limits::{NAME_CHARS_MAX, TEXT_CHARS_MAX, V2_PAGE_MAX, VERSION_CHARS_MAX};
+use muster_core::remote_session::SessionKind;
 use serde_json::{Map, Value, json};
 
 /// A kind of text: the fields and parameters that hold one, its format, and its limits.
@@ -45,6 +50,74 @@ const KINDS: [Kind; 14] = [
     Kind::text(&["version"], NAME, VERSION_CHARS_MAX),
     Kind::text(&["description", "comment", "address"], TEXT, TEXT_CHARS_MAX),
 ];
+
+/// A text that is one of few words.
+struct Choice {
+    /// The schema that has it as a property, or the operation that has it as a parameter.
+    of: &'static str,
+    field: &'static str,
+    words: fn() -> Vec<&'static str>,
+}
+
+const fn choice(of: &'static str, field: &'static str, words: fn() -> Vec<&'static str>) -> Choice {
+    Choice { of, field, words }
+}
+
+fn session_kinds() -> Vec<&'static str> {
+    SessionKind::ALL.map(SessionKind::word).to_vec()
+}
+
+fn grant_statuses() -> Vec<&'static str> {
+    GrantStatus::ALL.map(GrantStatus::word).to_vec()
+}
+
+fn command_statuses() -> Vec<&'static str> {
+    CommandStatus::ALL.map(CommandStatus::word).to_vec()
+}
+
+fn permissions() -> Vec<&'static str> {
+    Permission::ALL.map(Permission::as_str).to_vec()
+}
+
+const CHOICES: [Choice; 11] = [
+    choice("SessionV2", "kind", session_kinds),
+    choice("SessionV2", "status", || vec!["open", "ended"]),
+    choice("TerminalV2", "recording", || vec!["kept", "cut_short", "deleted"]),
+    choice("ListRemoteSessions", "kind", session_kinds),
+    choice("AccessGrantV2", "status", grant_statuses),
+    choice("AccessGrantV2", "permissions", permissions),
+    choice("AccessRequestBody", "permissions", permissions),
+    choice("ListAccessGrants", "status", grant_statuses),
+    choice("CommandTargetBody", "status", command_statuses),
+    choice("ListCommandRunDevices", "status", command_statuses),
+    choice("FileRuleBody", "access", || FileAccess::ALL.map(FileAccess::word).to_vec()),
+];
+
+/// Says which words there are, of each of [`CHOICES`].
+pub(super) fn choose(document: &mut Value) {
+    for choice in &CHOICES {
+        if let Some(schema) = find(document, choice) {
+            let words = (choice.words)();
+            if schema["type"] == "array" {
+                schema["items"]["enum"] = json!(words);
+            } else {
+                schema["enum"] = json!(words);
+            }
+        }
+    }
+}
+
+fn find<'a>(document: &'a mut Value, choice: &Choice) -> Option<&'a mut Value> {
+    let property = format!("/components/schemas/{}/properties/{}", choice.of, choice.field);
+    if document.pointer(&property).is_some() {
+        return document.pointer_mut(&property);
+    }
+    let paths = document["paths"].as_object_mut()?.values_mut();
+    let operations = paths.filter_map(Value::as_object_mut).flat_map(|path| path.values_mut());
+    let operation = operations.into_iter().find(|operation| operation["operationId"] == choice.of)?;
+    let mut parameters = operation["parameters"].as_array_mut()?.iter_mut();
+    Some(&mut parameters.find(|parameter| parameter["name"] == choice.field)?["schema"])
+}
 
 fn kind_of(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.fields.contains(&name))
@@ -102,6 +175,20 @@ fn describe(schema: &mut Value, kind: &Kind) {
     ] {
         if let Some(value) = value {
             schema.entry(key).or_insert(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_choice_is_somewhere_in_the_document() {
+        let mut document = crate::router::openapi_document();
+        for choice in &CHOICES {
+            let schema = find(&mut document, choice).map(|schema| schema.to_string()).unwrap_or_default();
+            assert!(schema.contains(&json!((choice.words)()).to_string()), "{} {}: {schema}", choice.of, choice.field);
         }
     }
 }

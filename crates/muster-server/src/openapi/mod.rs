@@ -24,6 +24,7 @@ pub fn document(operations: OpenApi) -> Value {
     name_wildcards(&mut document);
     credentials::tell(&mut document);
     formats::name(&mut document);
+    formats::choose(&mut document);
     examples::put_into(&mut document);
     document
 }

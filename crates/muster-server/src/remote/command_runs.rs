@@ -25,8 +25,6 @@ use crate::fleet::tags::in_filter;
 
 /// Devices of one transaction.
 const BATCH_MAX: u64 = 500;
-/// Devices of an old run that one transaction forgets.
-const FORGOTTEN_AT_ONCE: u64 = 5_000;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -57,12 +55,13 @@ pub struct Order {
 /// Makes a run. Its devices are fixed from now on.
 pub async fn create(app: &App, permitted: &Permitted, order: &Order) -> Result<CommandRun> {
     // Whoever may run saved commands alone runs them as they were saved.
-    if matches!(order.what, What::Script(_)) || order.user.is_some() || order.timeout.is_some() {
-        permitted.also(Permission::EditRemoteCommands)?;
-    }
+    let is_own = matches!(order.what, What::Script(_)) || order.user.is_some() || order.timeout.is_some();
+    let also: &[Permission] = if is_own { &[Permission::EditRemoteCommands] } else { &[] };
+    permitted.check_held(also)?;
     let work = app.store.write(|tx| async move {
         let new = new_run(&tx, permitted, order).await?;
         let matching = tx.resolve(permitted.fleet(), &order.filter).await.map_err(in_filter)?;
+        permitted.check_devices(&tx, &matching, also).await?;
         let run = tx.insert_command_run(&new, &matching).await?;
         tx.audit(&permitted.event(format!("command_run:{}", run.uuid), described(&run))).await?;
         Ok::<_, WorkError>(run)
@@ -125,13 +124,18 @@ pub(super) fn audited_script(script: &str) -> Value {
     }
 }
 
-/// The run of a fleet with that id, as a caller wrote it.
+/// The run of a fleet with that id, as a caller wrote it. Under an access grant for some
+/// devices, one that acts on others as well is not theirs to see.
 pub async fn find<C: ConnectionTrait>(db: &Db<C>, permitted: &Permitted, uuid: &str) -> Result<CommandRun> {
     let run = match uuid.parse::<CommandRunUuid>() {
         Ok(uuid) => db.find_command_run(permitted.fleet().id, &uuid).await?,
         Err(_) => None,
     };
-    run.ok_or_else(|| OpError::not_found("command run", uuid))
+    let run = run.ok_or_else(|| OpError::not_found("command run", uuid))?;
+    match db.is_command_run_within(run.id, permitted.reach()).await? {
+        true => Ok(run),
+        false => Err(permitted.beyond_reach()),
+    }
 }
 
 /// One device of a run.
@@ -228,13 +232,5 @@ fn message(due: &DueCommand, told: &CommandTold, now: Timestamp) -> ToDevice {
 /// Ends every device of a run whose deadline has passed.
 pub async fn expire(app: &App) -> Result<(), StoreError> {
     while app.store.write(|tx| async move { tx.expire_command_targets(BATCH_MAX).await }).await? == BATCH_MAX {}
-    Ok(())
-}
-
-/// Forgets runs that are older than the configuration allows.
-pub async fn forget_old(app: &App) -> Result<(), StoreError> {
-    let kept = i64::try_from(app.config.command_runs_kept.as_millis()).unwrap_or(i64::MAX);
-    let before = Timestamp::from_millis(app.clock().now().as_millis().saturating_sub(kept));
-    while app.store.write(|tx| async move { tx.forget_command_run(before, FORGOTTEN_AT_ONCE).await }).await? {}
     Ok(())
 }

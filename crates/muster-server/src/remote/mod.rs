@@ -6,7 +6,7 @@
 //!
 //! [`sessions`] is what every session of a person shares; [`streams`], [`terminals`] and
 //! [`files`] are its kinds. [`asciicast`] writes down what a terminal shows, [`recordings`]
-//! keeps it.
+//! keeps it. [`retention`] forgets what is long over.
 
 pub mod asciicast;
 pub mod capabilities;
@@ -17,6 +17,7 @@ pub mod keeper;
 pub mod live;
 pub mod logs;
 pub mod recordings;
+pub mod retention;
 pub mod saved_commands;
 pub mod sessions;
 pub mod streams;

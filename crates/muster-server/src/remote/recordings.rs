@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use muster_core::invalid::Invalid;
 use muster_core::limits::WATCHERS_MAX;
@@ -29,8 +28,6 @@ use crate::error::{OpError, Result, WorkError};
 /// Below the data folder.
 const FOLDER: &str = "recordings";
 const SUFFIX: &str = ".cast";
-/// Time between two sweeps.
-const SWEEP_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// Recordings that one statement is about.
 const SWEEP_BATCH: usize = 500;
 
@@ -220,18 +217,6 @@ pub async fn open(app: &App, permitted: &Permitted, uuid: &str) -> Result<Opened
 fn elsewhere(uuid: &str) -> OpError {
     let problem = format!("the recording of {uuid} lies in the data folder of another server");
     OpError::NotNow { code: "not_supported_by_server", problem: Invalid::new("session_id", problem) }
-}
-
-/// Sweeps at the start, and every [`SWEEP_PERIOD`], for ever.
-pub async fn run(app: App) {
-    let mut period = tokio::time::interval(SWEEP_PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        period.tick().await;
-        if let Err(error) = sweep(&app).await {
-            tracing::warn!(%error, "the recordings could not be swept; trying again later");
-        }
-    }
 }
 
 /// Deletes the recordings whose time is over, and those whose sessions went with their devices.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use muster_core::access::Operation;
+use muster_core::access::{Operation, Permission};
 use muster_core::clock::Timestamp;
 use muster_core::ids::RowId;
 use muster_core::limits::TUNNEL_LIFETIME_MAX;
@@ -142,12 +142,14 @@ pub async fn open(app: &App, permitted: &Permitted, order: &SessionOrder) -> Res
     if order.host.is_some() && !permitted.fleet().tunnels_to_network {
         return Err(OpError::Refused("the fleet does not allow other hosts of a device's network"));
     }
+    let permission =
+        permitted.permission().ok_or_else(|| OpError::Internal("a session needs a permission".to_owned()))?;
     let ends_at = app.clock().now().after(app.config.tunnel_lifetime.min(TUNNEL_LIFETIME_MAX));
     let work = app.store.write(|tx| async move {
         let device = devices::find(&tx, permitted, &order.device_uuid).await?;
         require(&device, order.capability, "device_uuid")?;
         check_link(app, &device)?;
-        let uuid = tx.insert_remote_session(&new(app, permitted, &device, order, ends_at)).await?;
+        let uuid = tx.insert_remote_session(&new(app, permitted, &device, order, (permission, ends_at))).await?;
         tx.audit(&permitted.event(format!("remote_session:{uuid}"), begun(&device, order))).await?;
         Ok::<_, WorkError>((uuid, device))
     });
@@ -165,11 +167,18 @@ pub async fn open(app: &App, permitted: &Permitted, order: &SessionOrder) -> Res
     Ok(Held { app: app.clone(), session, is_finished: false })
 }
 
-fn new(app: &App, permitted: &Permitted, device: &Device, order: &SessionOrder, ends_at: Timestamp) -> NewSession {
+fn new(
+    app: &App,
+    permitted: &Permitted,
+    device: &Device,
+    order: &SessionOrder,
+    (permission, ends_at): (Permission, Timestamp),
+) -> NewSession {
     NewSession {
         fleet_id: permitted.fleet().id,
         device_id: device.id,
         kind: order.kind,
+        permission,
         host: order.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
         target: order.target.clone(),
         created_by: permitted.actor(),

@@ -217,9 +217,10 @@ pub async fn list(
 ) -> Result<Json<CommandRunPage>, ApiError> {
     let permitted = bearer.fleet(Operation::ListCommandRuns, &key).await?;
     let (page, store) = (query.page()?, app.store.read());
-    let (rows, is_more) = store.command_runs_page(permitted.fleet().id, page.after, page.limit).await?;
+    let (rows, is_more) =
+        store.command_runs_page(permitted.fleet().id, permitted.reach(), page.after, page.limit).await?;
     let after = page.next(rows.last().map(|run| run.id), is_more);
-    let total = store.command_runs_count(permitted.fleet().id).await?;
+    let total = store.command_runs_count(permitted.fleet().id, permitted.reach()).await?;
     let runs = rows.into_iter().map(CommandRunBody::from).collect();
     Ok(Json(CommandRunPage { runs, pagination_info: PaginationInfo { after, total } }))
 }

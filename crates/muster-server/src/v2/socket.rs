@@ -9,6 +9,7 @@ use axum::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::request::Parts;
 use axum::response::Response;
 use muster_core::access::Operation;
+use muster_core::ids::RowId;
 use muster_core::token::{Secret, TokenKind};
 use tokio::time::sleep;
 
@@ -43,13 +44,16 @@ impl SocketBearer {
         response
     }
 
-    /// Ends when the caller may no longer do `operation` in the fleet with that key.
-    pub(super) async fn while_it_may(self, app: App, operation: Operation, key: String) {
+    /// Ends when the caller may no longer do `operation` to that device of the fleet with that key.
+    pub(super) async fn while_it_may(self, app: App, operation: Operation, key: String, device_id: RowId) {
         loop {
             sleep(LOOK_PERIOD).await;
             let proven = Caller::from_token(&app.store, TokenKind::Access, &self.secret, self.source.address()).await;
             let may = match proven {
-                Ok(caller) => caller.fleet_by_key(app.store.read(), operation, &key).await.map(drop),
+                Ok(caller) => {
+                    let permitted = caller.fleet_by_key(app.store.read(), operation, &key).await;
+                    permitted.and_then(|permitted| permitted.check_device(device_id))
+                }
                 Err(error) => Err(error),
             };
             // A database that is away for a moment takes nobody's right.

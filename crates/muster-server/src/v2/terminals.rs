@@ -173,7 +173,8 @@ pub async fn watch(
     let (response, upgraded) = handshake?.accept()?;
     let opened = recordings::open(&app, &permitted, &uuid).await?;
     let response = socket.answer(response);
-    let may = socket.while_it_may(app.clone(), Operation::WatchSession, key);
+    let device_id = opened.session.device_id;
+    let may = socket.while_it_may(app.clone(), Operation::WatchSession, key, device_id);
     let tasks = app.tunnels.tasks.clone();
     tasks.spawn(terminals::show(app, opened, upgraded, may));
     Ok(response)

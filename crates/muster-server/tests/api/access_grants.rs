@@ -14,7 +14,15 @@ use crate::device::{Link, SimulatedDevice};
 use crate::device_streams;
 
 const ROLES: &str = "/api/v2/account/roles";
-const HELD_BACK: [&str; 3] = ["modify_devices", "register_and_move_devices", "remote_access"];
+/// In the order of the permissions.
+const HELD_BACK: [&str; 6] = [
+    "edit_remote_commands",
+    "modify_devices",
+    "register_and_move_devices",
+    "remote_access",
+    "run_remote_commands",
+    "watch_sessions",
+];
 
 on_both_engines!(
     is_asked_for_approved_used_and_over,
@@ -23,6 +31,7 @@ on_both_engines!(
     a_request_that_nobody_answers_lapses,
     lists_what_is_mine_and_what_is_mine_to_answer,
     a_grant_for_a_device_is_for_no_other,
+    commands_run_on_the_devices_of_a_grant_and_on_no_other,
     ends_with_the_role_and_stays_within_the_scope_of_a_token,
     a_tunnel_ends_with_its_grant,
     refuses_wrong_requests,
@@ -227,6 +236,55 @@ async fn lists_what_is_mine_and_what_is_mine_to_answer(app: &TestApp) {
     }
 }
 
+/// A script for those devices and no others.
+fn run_order(devices: &[&str]) -> Value {
+    let rules: Vec<_> =
+        devices.iter().map(|uuid| json!({ "type": "specific_device", "operand": "is", "value": uuid })).collect();
+    json!({ "script": "uptime", "device_filter": { "filters": rules } })
+}
+
+async fn run(caller: &Caller<'_>, devices: &[&str]) -> String {
+    let made = caller.post("command_runs", &run_order(devices)).await.ok(201);
+    format!("command_runs/{}", made["run_id"].as_str().unwrap())
+}
+
+async fn commands_run_on_the_devices_of_a_grant_and_on_no_other(app: &TestApp) {
+    let mut devices = Vec::new();
+    for name in ["one", "two", "three", "four"] {
+        devices.push(SimulatedDevice::enroll(app, name).await);
+    }
+    let own = [devices[0].uuid.as_str(), devices[1].uuid.as_str()];
+    let caller = on_call(app, "ada").await;
+    let saved = json!({ "name": "uptime", "script": "uptime" });
+    app.admin().post("remote_commands", &saved).await.ok(201);
+    let everywhere = json!({ "command": "uptime", "device_filter": {} });
+    let on_one = json!({ "command": "uptime", "device_filter": run_order(&own[..1])["device_filter"] });
+    let whole = app.admin().post("command_runs", &everywhere).await.ok(201);
+    needs_grant(&caller.post("command_runs", &on_one).await);
+    granted(app, &caller, json!({ "permissions": ["run_remote_commands"], "devices": own })).await;
+    let runs = async || caller.get("command_runs").await.ok(200)["pagination_info"]["total"].clone();
+    assert_eq!(runs().await, 0);
+    let refusal = caller.post("command_runs", &everywhere).await;
+    needs_grant(&refusal);
+    let expected = "your access grant is not for 2 of the devices that this would act on";
+    assert!(refusal.text.contains(expected), "{}", refusal.text);
+    let total = app.admin().get("command_runs").await.ok(200)["pagination_info"]["total"].clone();
+    assert_eq!(total, 1, "nothing was made");
+    let made = caller.post("command_runs", &on_one).await.ok(201);
+    assert_eq!((&made["device_count"], &made["created_by"]), (&json!(1), &json!("user:ada")));
+    assert_eq!(runs().await, 1);
+    needs_grant(&caller.get(&format!("command_runs/{}", whole["run_id"].as_str().unwrap())).await);
+    // A script of one's own needs another permission, on the same devices.
+    needs_grant(&caller.post("command_runs", &run_order(&own[..1])).await);
+    granted(app, &caller, json!({ "permissions": ["edit_remote_commands"], "devices": &own[1..] })).await;
+    needs_grant(&caller.post("command_runs", &run_order(&own[..1])).await);
+    run(&caller, &own[1..]).await;
+    needs_grant(&caller.post("remote_commands", &json!({ "name": "x", "script": "x" })).await);
+    granted(app, &caller, json!({ "permissions": ["run_remote_commands"] })).await;
+    caller.post("command_runs", &everywhere).await.ok(201);
+    assert_eq!(runs().await, 4);
+}
+
 /// A file's bytes, in one of the ways to ask for them.
 async fn content(caller: &Caller<'_>, method: Method, uuid: &str) -> Answer {
     let place = format!("devices/{uuid}/file_system/content?path=/var/log/a");
@@ -241,6 +299,7 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
     granted(app, &caller, json!({ "permissions": HELD_BACK, "devices": [device.uuid] })).await;
     let foreign = app.operator().post("port_tunnel", &json!({ "device_uuid": other.uuid, "port": 22 })).await.ok(201);
     let foreign = foreign["port_tunnel_id"].as_str().unwrap().to_owned();
+    let run_of = async |uuid: &str| run(&app.admin(), &[uuid]).await;
     for operation in Operation::ALL.iter().filter(|operation| operation.checks_its_device()) {
         let attempt = async |device: &SimulatedDevice<'_>, tunnel: &str, session: &str| {
             let uuid = device.uuid.as_str();
@@ -279,6 +338,15 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
                 Operation::ListRemoteSessions => caller.get("remote_sessions").await,
                 Operation::GetRemoteSession => caller.get(&format!("remote_sessions/{session}")).await,
                 Operation::EndRemoteSession => caller.delete(&format!("remote_sessions/{session}")).await,
+                Operation::GetSessionRecording => caller.get(&format!("remote_sessions/{session}/recording")).await,
+                Operation::CreateCommandRun => caller.post("command_runs", &run_order(&[uuid])).await,
+                Operation::ListCommandRuns => caller.get("command_runs").await,
+                Operation::GetCommandRun => caller.get(&run_of(uuid).await).await,
+                Operation::ListCommandRunDevices => caller.get(&format!("{}/devices", run_of(uuid).await)).await,
+                Operation::GetCommandOutput => {
+                    caller.get(&format!("{}/devices/{uuid}/output", run_of(uuid).await)).await
+                }
+                Operation::AbortCommandRun => caller.post(&format!("{}/abort", run_of(uuid).await), &json!({})).await,
                 other => panic!("{} asks its device, and is not tried here", other.name()),
             }
         };
@@ -286,9 +354,12 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
             needs_grant(&attempt(&other, "", "").await);
             continue;
         }
-        if let Operation::OpenDeviceStream | Operation::OpenTerminal = operation {
-            let what = if *operation == Operation::OpenTerminal { "terminal" } else { "stream?port=22" };
-            let place = format!("devices/{}/{what}", other.uuid);
+        if let Operation::OpenDeviceStream | Operation::OpenTerminal | Operation::WatchSession = operation {
+            let place = match operation {
+                Operation::OpenTerminal => format!("devices/{}/terminal", other.uuid),
+                Operation::OpenDeviceStream => format!("devices/{}/stream?port=22", other.uuid),
+                _ => format!("remote_sessions/{foreign_session}/watch"),
+            };
             let (status, body) = device_streams::socket(app, &caller, &place).await.err().unwrap();
             assert_eq!((status, &body["code"]), (403, &json!("grant_needed")), "{}", operation.name());
             continue;
@@ -297,7 +368,8 @@ async fn a_grant_for_a_device_is_for_no_other(app: &TestApp) {
         let own = own["port_tunnel_id"].as_str().unwrap();
         let answer = attempt(&device, own, &own_session).await;
         assert!(![401, 403].contains(&answer.status), "{}: {answer:?}", operation.name());
-        if matches!(operation, Operation::ListPortTunnels | Operation::ListRemoteSessions) {
+        if matches!(operation, Operation::ListPortTunnels | Operation::ListRemoteSessions | Operation::ListCommandRuns)
+        {
             let listed = answer.text;
             assert!(listed.contains(device.uuid.as_str()) && !listed.contains(other.uuid.as_str()), "{listed}");
             continue;

@@ -278,6 +278,7 @@ fn times() -> Rows {
         ("columns or rows of a terminal", l::TERMINAL_CHARS_MAX.to_string()),
         ("recording of a terminal, bytes", l::RECORDING_BYTES_MAX.to_string()),
         ("recordings kept, days, by default", l::RECORDING_DAYS_DEFAULT.to_string()),
+        ("sessions and port tunnels that are over, kept by default", human(l::SESSIONS_KEPT_DEFAULT)),
         ("watchers at once on a server", l::WATCHERS_MAX.to_string()),
         (
             "a port tunnel",

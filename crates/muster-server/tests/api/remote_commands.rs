@@ -281,10 +281,10 @@ async fn old_runs_are_forgotten(app: &TestApp) {
     let first = run(app, "x", &json!({})).await;
     app.wait(Duration::from_secs(89 * 86_400)).await;
     let second = run(app, "y", &json!({})).await;
-    muster_server::remote::command_runs::forget_old(app.app()).await.unwrap();
+    muster_server::remote::retention::forget(app.app()).await.unwrap();
     assert_eq!(app.operator().get(&format!("command_runs/{first}")).await.ok(200)["devices"]["expired"], 1);
     app.wait(Duration::from_secs(86_401)).await;
-    muster_server::remote::command_runs::forget_old(app.app()).await.unwrap();
+    muster_server::remote::retention::forget(app.app()).await.unwrap();
     app.operator().get(&format!("command_runs/{first}")).await.refused(404);
     app.operator().get(&format!("command_runs/{second}")).await.ok(200);
 }

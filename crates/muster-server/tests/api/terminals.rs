@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::app::{TestApp, eventually};
+use crate::caller::Caller;
 use crate::device::{Link, SimulatedDevice};
 use crate::device_streams::{answered, socket};
 
@@ -19,6 +20,9 @@ on_both_engines!(
     what_is_typed_and_shown_goes_through_and_is_recorded,
     a_watcher_sees_what_was_and_what_comes,
     whoever_may_open_terminals_may_not_watch_them,
+    whoever_may_watch_alone_finds_and_watches_and_does_nothing_else,
+    a_grant_for_a_device_lets_its_terminals_be_watched,
+    a_recording_on_another_server_is_said_to_be_there,
     a_watcher_who_loses_the_right_is_cut,
     a_revoked_right_cuts_the_terminal,
     recordings_are_deleted_when_their_time_is_over,
@@ -44,18 +48,18 @@ pub(crate) async fn open(app: &TestApp, device: &SimulatedDevice<'_>) -> (Link, 
     (link, (Talk::new(caller), Talk::new(carrier)), session)
 }
 
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>, bytes: &[u8]) {
+pub(crate) async fn say<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>, bytes: &[u8]) {
     end.say_bytes(bytes.to_vec()).unwrap();
     end.flush().await.unwrap();
 }
 
-async fn tell<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>, message: StreamMessage) {
+pub(crate) async fn tell<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>, message: StreamMessage) {
     end.say(&message).unwrap();
     end.flush().await.unwrap();
 }
 
 /// What is heard next.
-async fn heard<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>) -> Turn {
+pub(crate) async fn heard<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>) -> Turn {
     loop {
         match end.turn(true).await.unwrap() {
             Turn::Sent => {}
@@ -64,7 +68,7 @@ async fn heard<S: AsyncRead + AsyncWrite + Unpin>(end: &mut Talk<S>) -> Turn {
     }
 }
 
-async fn over(app: &TestApp, session: &str) -> Value {
+pub(crate) async fn over(app: &TestApp, session: &str) -> Value {
     eventually("the session is over", async || {
         let seen = app.admin().get(&format!("remote_sessions/{session}")).await.ok(200);
         (seen["status"] == "ended").then_some(seen)
@@ -73,7 +77,7 @@ async fn over(app: &TestApp, session: &str) -> Value {
 }
 
 /// The header and the events of a recording, without their times.
-fn events(cast: &str) -> (Value, Vec<(String, String)>) {
+pub(crate) fn events(cast: &str) -> (Value, Vec<(String, String)>) {
     let mut lines = cast.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let header = lines.next().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -149,11 +153,90 @@ async fn whoever_may_open_terminals_may_not_watch_them(app: &TestApp) {
     assert_eq!(app.admin().get("remote_sessions/none/recording").await.status, 404);
 }
 
+/// A user whose role has that and nothing else.
+async fn only<'a>(app: &'a TestApp, name: &str, rights: Value) -> Caller<'a> {
+    let mut role = rights;
+    role["name"] = json!(name);
+    app.admin().post("/api/v2/account/roles", &role).await.ok(201);
+    app.newcomer(name, name).await
+}
+
+async fn whoever_may_watch_alone_finds_and_watches_and_does_nothing_else(app: &TestApp) {
+    let device = SimulatedDevice::enroll(app, "device").await;
+    let (_link, _ends, session) = open(app, &device).await;
+    let auditor = only(app, "auditor", json!({ "permissions": ["watch_sessions"] })).await;
+    let listed = auditor.get("remote_sessions?kind=terminal").await.ok(200);
+    assert_eq!(listed["remote_sessions"][0]["session_id"], session.as_str());
+    let place = format!("remote_sessions/{session}");
+    assert_eq!(auditor.get(&place).await.ok(200)["actor"], "user:operator");
+    assert_eq!(auditor.get(&format!("{place}/recording")).await.status, 200);
+    let mut watcher = Talk::new(socket(app, &auditor, &format!("{place}/watch")).await.unwrap());
+    assert!(matches!(heard(&mut watcher).await, Turn::Data(_)));
+    auditor.delete(&place).await.refused(403);
+    for closed in ["terminal", "stream?port=22"] {
+        let refused = socket(app, &auditor, &format!("devices/{}/{closed}", device.uuid)).await.err().unwrap();
+        assert_eq!((refused.0, &refused.1["code"]), (403, &json!("forbidden")), "{closed}");
+    }
+    let viewer = app.viewer().get("remote_sessions").await.v2_error();
+    assert_eq!((viewer.0, viewer.1.as_str()), (403, "forbidden"));
+}
+
+async fn a_grant_for_a_device_lets_its_terminals_be_watched(app: &TestApp) {
+    let (device, other) = (SimulatedDevice::enroll(app, "device").await, SimulatedDevice::enroll(app, "other").await);
+    let (_link, _ends, session) = open(app, &device).await;
+    let (_other_link, _other_ends, foreign) = open(app, &other).await;
+    let auditor = only(app, "auditor", json!({ "permissions": [], "needs_grant": ["watch_sessions"] })).await;
+    let place = |session: &str, what: &str| format!("remote_sessions/{session}/{what}");
+    let refused = async |session: &str| {
+        let (status, body) = socket(app, &auditor, &place(session, "watch")).await.err().unwrap();
+        assert_eq!((status, &body["code"]), (403, &json!("grant_needed")));
+        let refusal = auditor.get(&place(session, "recording")).await.v2_error();
+        assert_eq!((refusal.0, refusal.1.as_str()), (403, "grant_needed"));
+    };
+    refused(&session).await;
+    assert_eq!(auditor.get("remote_sessions").await.v2_error().1, "grant_needed");
+    let order = json!({ "permissions": ["watch_sessions"], "devices": [device.uuid], "reason": "A till was opened.", "duration_seconds": 600 });
+    let grant = auditor.post("access_grants", &order).await.ok(201);
+    let grant = format!("access_grants/{}", grant["access_grant_id"].as_str().unwrap());
+    app.admin().post(&format!("{grant}/approve"), &json!({})).await.ok(200);
+    refused(&foreign).await;
+    let listed = auditor.get("remote_sessions").await.ok(200);
+    assert_eq!(listed["pagination_info"]["total"], 1);
+    assert_eq!(listed["remote_sessions"][0]["session_id"], session.as_str());
+    assert_eq!(auditor.get(&place(&session, "recording")).await.status, 200);
+    let mut watcher = Talk::new(socket(app, &auditor, &place(&session, "watch")).await.unwrap());
+    assert!(matches!(heard(&mut watcher).await, Turn::Data(_)));
+    // A grant for another device does not keep it.
+    let order = json!({ "permissions": ["watch_sessions"], "devices": [other.uuid], "reason": "And another.", "duration_seconds": 600 });
+    let more = auditor.post("access_grants", &order).await.ok(201);
+    let more = format!("access_grants/{}/approve", more["access_grant_id"].as_str().unwrap());
+    app.admin().post(&more, &json!({})).await.ok(200);
+    app.admin().post(&format!("{grant}/revoke"), &json!({})).await.ok(200);
+    let told = StreamMessage::Failed { reason: "You may not watch this any more.".to_owned() };
+    assert_eq!(heard(&mut watcher).await, Turn::Message(told));
+    refused(&session).await;
+    assert_eq!(auditor.get(&place(&foreign, "recording")).await.status, 200);
+}
+
+async fn a_recording_on_another_server_is_said_to_be_there(app: &TestApp) {
+    let device = SimulatedDevice::enroll(app, "device").await;
+    let (_link, ends, session) = open(app, &device).await;
+    drop(ends);
+    over(app, &session).await;
+    // As it looks from a server that shares the database and not the folder.
+    std::fs::remove_file(app.app().config.data.join(format!("recordings/{session}.cast"))).unwrap();
+    let text = format!("session_id: the recording of {session} lies in the data folder of another server");
+    let refusal = app.admin().get(&format!("remote_sessions/{session}/recording")).await.v2_error();
+    assert_eq!(refusal, (409, "not_supported_by_server".to_owned(), text));
+    let admin = app.admin();
+    let refused = socket(app, &admin, &format!("remote_sessions/{session}/watch")).await.err().unwrap();
+    assert_eq!((refused.0, &refused.1["code"]), (409, &json!("not_supported_by_server")));
+    assert!(!app.audit().await.iter().any(|line| line.contains("GetSessionRecording")), "nobody has seen it");
+}
+
 async fn a_watcher_who_loses_the_right_is_cut(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device").await;
     let (_link, _ends, session) = open(app, &device).await;
-    let role = json!({ "name": "auditor", "permissions": ["watch_sessions"] });
-    app.admin().post("/api/v2/account/roles", &role).await.ok(201);
     app.write(async |tx| {
         let user = tx.find_user_by_name(&UserName::parse("operator").unwrap()).await?.unwrap();
         Ok(tx.set_admin(user.id, true).await?)

@@ -26,6 +26,8 @@ pub struct Model {
     pub finished_at: i64,
     pub bytes_to_device: i64,
     pub bytes_from_device: i64,
+    /// The name of the permission by which it stands.
+    pub permission: String,
 }
 
 /// Joins are written where they are needed.

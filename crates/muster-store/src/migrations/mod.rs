@@ -24,6 +24,7 @@ mod m0017_access_grants;
 mod m0018_remote_sessions;
 mod m0019_terminals;
 mod m0020_file_rules;
+mod m0021_retention;
 
 /// Brings a database from any released schema to this one.
 pub(crate) struct Migrator;
@@ -52,6 +53,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_remote_sessions::Migration),
             Box::new(m0019_terminals::Migration),
             Box::new(m0020_file_rules::Migration),
+            Box::new(m0021_retention::Migration),
         ]
     }
 }

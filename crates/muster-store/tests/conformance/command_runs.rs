@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_core::access_grant::Reach;
 use muster_core::command::{CommandEnd, CommandEvent, CommandResult, CommandStatus};
 use muster_core::ids::CommandRunUuid;
 use muster_core::names::{CommandName, DeviceUser, Script};
@@ -20,6 +21,7 @@ use crate::fixture::{House, parsed, text};
 
 on_both_engines!(
     a_run_is_made_for_what_matches,
+    a_run_is_within_a_reach_when_each_of_its_devices_is,
     many_devices_are_few_statements,
     due_once_for_each_link_until_it_has_begun,
     what_has_expired_is_not_due,
@@ -103,8 +105,11 @@ async fn a_run_is_made_for_what_matches(db: TestDatabase) {
     let store = house.store().read();
     assert_eq!(store.find_command_run(house.fleet.id, &uuid).await.unwrap(), Some(made.clone()));
     assert_eq!(store.find_command_run(second.id, &uuid).await.unwrap(), None);
-    assert_eq!(store.command_runs_page(house.fleet.id, None, 10).await.unwrap(), (vec![made.clone()], false));
-    assert_eq!(store.command_runs_count(house.fleet.id).await.unwrap(), 1);
+    assert_eq!(
+        store.command_runs_page(house.fleet.id, &Reach::Fleet, None, 10).await.unwrap(),
+        (vec![made.clone()], false)
+    );
+    assert_eq!(store.command_runs_count(house.fleet.id, &Reach::Fleet).await.unwrap(), 1);
     assert_eq!(store.command_statuses(made.id).await.unwrap(), [(CommandStatus::Pending, 2)]);
     let (page, is_more) = store.command_targets_page(made.id, Some(CommandStatus::Pending), None, 1).await.unwrap();
     assert_eq!((page[0].device_uuid.as_str(), is_more), (one.uuid.as_str(), true));
@@ -288,7 +293,7 @@ async fn old_runs_are_forgotten_in_small_steps(db: TestDatabase) {
     assert!(forget().await && is_there().await);
     assert!(forget().await && !is_there().await);
     assert!(!forget().await, "the other is not old");
-    assert_eq!(house.store().read().command_runs_count(house.fleet.id).await.unwrap(), 1);
+    assert_eq!(house.store().read().command_runs_count(house.fleet.id, &Reach::Fleet).await.unwrap(), 1);
 }
 
 fn saved(name: &str) -> NewSavedCommand {
@@ -327,6 +332,40 @@ async fn a_fleet_takes_its_commands(db: TestDatabase) {
     house.write(async |tx| tx.insert_command_run(&new, &nothing).await.map(drop)).await.unwrap();
     house.write(async |tx| tx.insert_saved_command(second.id, &saved("one")).await.map(drop)).await.unwrap();
     house.write(async |tx| tx.delete_fleet(second.id).await).await.unwrap();
-    assert_eq!(house.store().read().command_runs_count(second.id).await.unwrap(), 0);
+    assert_eq!(house.store().read().command_runs_count(second.id, &Reach::Fleet).await.unwrap(), 0);
     assert_eq!(house.store().read().saved_commands_count(second.id).await.unwrap(), 0);
+}
+
+async fn a_run_is_within_a_reach_when_each_of_its_devices_is(db: TestDatabase) {
+    let house = House::on(db).await;
+    let (one, two, three) = (house.device("one").await, house.device("two").await, house.device("three").await);
+    let whole = run(&house, &house.everything()).await;
+    let of_one = run(&house, &house.everything().only(one.id)).await;
+    let of_two = run(&house, &house.everything().only(two.id)).await;
+    let reach = |devices: &[&Device]| Reach::Devices(devices.iter().map(|device| device.id).collect());
+    let within = async |reach: &Reach| {
+        let store = house.store().read();
+        let (page, _) = store.command_runs_page(house.fleet.id, reach, None, 10).await.unwrap();
+        let count = store.command_runs_count(house.fleet.id, reach).await.unwrap();
+        let mut one_by_one = Vec::new();
+        for run in [&of_two, &of_one, &whole] {
+            if store.is_command_run_within(run.id, reach).await.unwrap() {
+                one_by_one.push(run.id);
+            }
+        }
+        let listed: Vec<_> = page.iter().map(|run| run.id).collect();
+        assert_eq!((&one_by_one, count), (&listed, listed.len() as u64));
+        listed
+    };
+    assert_eq!(within(&Reach::Fleet).await, [of_two.id, of_one.id, whole.id]);
+    assert_eq!(within(&reach(&[])).await, [0; 0]);
+    assert_eq!(within(&reach(&[&one])).await, [of_one.id]);
+    assert_eq!(within(&reach(&[&one, &two])).await, [of_two.id, of_one.id]);
+    assert_eq!(within(&reach(&[&one, &two, &three])).await, [of_two.id, of_one.id, whole.id]);
+    let without = house.everything().without(&[one.id, two.id].into());
+    assert_eq!(house.store().read().devices_count(&without).await.unwrap(), 1);
+    // Nobody can say any more that the third was reached.
+    let third = house.everything().only(three.id);
+    house.write(async |tx| tx.delete_matching(&third).await).await.unwrap();
+    assert_eq!(within(&reach(&[&one, &two])).await, [of_two.id, of_one.id]);
 }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use muster_core::access::{Permission, RoleRights};
 use muster_core::access_grant::Reach;
 use muster_core::filter::Rule;
 use muster_core::ids::{DeviceUuid, RowId};
@@ -11,6 +12,7 @@ use muster_core::remote_session::EndReason;
 use muster_core::target::TargetStatus;
 use muster_core::token::{Secret, TokenKind};
 use muster_core::tunnel::TunnelStatus;
+use muster_store::access_grants::{GrantFilter, GrantViewer};
 use muster_store::audit::AuditFilter;
 use muster_store::device_tags::AmongDevices;
 use muster_store::port_tunnels::Moved;
@@ -41,6 +43,7 @@ on_both_engines!(
     port_tunnels_walk_no_big_table,
     remote_commands_walk_no_big_table,
     remote_sessions_walk_no_big_table,
+    access_grants_walk_no_big_table,
     artifacts_walk_no_big_table,
     the_tag_service_walks_no_big_table,
     sets_are_not_nested_before_there_are_statistics,
@@ -109,7 +112,11 @@ impl Crowd {
     }
 }
 
-const BIG_TABLES: [&str; 23] = [
+const BIG_TABLES: [&str; 27] = [
+    "access_grants",
+    "access_grant_permissions",
+    "access_grant_devices",
+    "user_roles",
     "command_targets",
     "command_outputs",
     "artifacts",
@@ -585,6 +592,7 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
     }
     let device = crowd.ids[6];
     let uuid = &format!("tunnel {device}");
+    let moment = muster_core::clock::Timestamp::from_millis(10);
     crowd
         .assert_indexed("a tunnel", async |tx| {
             tx.port_tunnels(fleet, &Reach::Fleet, 100).await?;
@@ -595,6 +603,7 @@ async fn port_tunnels_walk_no_big_table(db: TestDatabase) {
             tx.add_moved(&[(uuid.clone(), Moved { connections: 1, ..Moved::default() })]).await?;
             tx.open_port_tunnel(device, uuid).await?;
             tx.end_port_tunnel(device, uuid, TunnelStatus::Closed, ("", "")).await?;
+            tx.forget_port_tunnels(moment, 10).await?;
             tx.expire_port_tunnels(500).await.map(drop)
         })
         .await;
@@ -619,7 +628,11 @@ async fn remote_commands_walk_no_big_table(db: TestDatabase) {
     crowd
         .assert_indexed("a remote command", async |tx| {
             tx.find_command_run(fleet, &uuid).await?;
-            tx.command_runs_page(fleet, None, 10).await?;
+            for reach in [Reach::Fleet, Reach::Devices([device, crowd.ids[7]].into())] {
+                tx.command_runs_page(fleet, &reach, None, 10).await?;
+                tx.command_runs_count(fleet, &reach).await?;
+                tx.is_command_run_within(run.id, &reach).await?;
+            }
             tx.command_targets_page(run.id, None, Some(device), 10).await?;
             tx.command_output(run.id, device).await?;
             tx.due_commands("a", Some(&[device]), 10).await?;
@@ -658,6 +671,7 @@ async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
     }
     let device = crowd.ids[6];
     let uuid = &format!("session {device}");
+    let moment = muster_core::clock::Timestamp::from_millis(10);
     let of_device = &SessionFilter { device_id: Some(device), ..SessionFilter::default() };
     crowd
         .assert_indexed("a session", async |tx| {
@@ -671,7 +685,66 @@ async fn remote_sessions_walk_no_big_table(db: TestDatabase) {
             tx.known_remote_sessions(std::slice::from_ref(uuid)).await?;
             tx.end_terminal(uuid, TerminalEnd::default()).await?;
             tx.forget_recordings(std::slice::from_ref(uuid)).await?;
+            tx.forget_remote_sessions(moment, 10).await?;
             tx.end_remote_session(uuid, EndReason::FINISHED, SessionBytes::default()).await.map(drop)
+        })
+        .await;
+}
+
+/// For each device a user, whose role holds something back, and a grant for the device; every
+/// hundredth of those is not over, and half of these hold.
+fn grant_rows(account: RowId, role: RowId) -> [String; 5] {
+    [
+        format!(
+            r#"INSERT INTO "users" ("id", "account_id", "name", "password_hash", "is_admin", "created_at")
+            SELECT "id", {account}, 'user ' || "id", '', FALSE, 0 FROM {PLACED}"#
+        ),
+        format!(
+            r#"INSERT INTO "user_roles" ("user_id", "fleet_id", "role_id") SELECT "id", "fleet_id", {role} FROM {PLACED}"#
+        ),
+        format!(
+            r#"INSERT INTO "access_grants" ("id", "uuid", "fleet_id", "user_id", "is_for_fleet", "reason",
+            "duration_ms", "status", "created_at", "ends_at", "answered_at", "answered_by", "comment", "finished_at",
+            "finished_by") SELECT "id", 'grant ' || "id", "fleet_id", "id", FALSE, '', 1,
+            CASE WHEN "n" % 200 = 7 THEN 1 WHEN "n" % 100 = 7 THEN 0 ELSE 2 END, 0, 9000000000000000, 0, '', '', 0, ''
+            FROM {PLACED}"#
+        ),
+        format!(
+            r#"INSERT INTO "access_grant_permissions" ("grant_id", "permission")
+            SELECT "id", 'remote_access' FROM {PLACED}"#
+        ),
+        format!(r#"INSERT INTO "access_grant_devices" ("grant_id", "device_id") SELECT "id", "id" FROM {PLACED}"#),
+    ]
+}
+
+async fn access_grants_walk_no_big_table(db: TestDatabase) {
+    let crowd = Crowd::on(db).await;
+    let (house, fleet) = (&crowd.house, &crowd.house.fleet);
+    let rights = RoleRights { needs_grant: vec![Permission::RemoteAccess], ..RoleRights::default() };
+    let role = house.write(async |tx| tx.insert_role(fleet.account_id, "on-call", &rights).await).await.unwrap();
+    for rows in grant_rows(fleet.account_id, role).into_iter().chain(["ANALYZE".to_owned()]) {
+        house.write(async |tx| Ok(tx.execute_unprepared(&rows).await.map(drop)?)).await.unwrap();
+    }
+    // Whose device has its place in the fleet.
+    let user = crowd.ids[6];
+    let uuid = &format!("grant {user}");
+    let viewer = &GrantViewer { user_id: user, answers: [Permission::RemoteAccess].into() };
+    let own = GrantFilter { is_own: Some(true), status: None };
+    let pending = GrantFilter { is_own: None, status: Some(0) };
+    crowd
+        .assert_indexed("an access grant", async |tx| {
+            tx.held_in(user, fleet.id).await?;
+            tx.holds_anywhere(user, Permission::RemoteAccess).await?;
+            tx.held_back_anywhere(user, Permission::RemoteAccess).await?;
+            tx.fleets_with(user, Permission::RemoteAccess).await?;
+            tx.find_access_grant(fleet.id, viewer, uuid).await?;
+            for filter in [GrantFilter::default(), own, pending] {
+                tx.access_grants_page(fleet.id, viewer, filter, None, 100).await?;
+                tx.access_grants_count(fleet.id, viewer, filter).await?;
+            }
+            tx.pending_access_grants(fleet.id, user).await?;
+            tx.overdue_access_grants(100).await?;
+            tx.expire_access_grants(100, "server").await.map(drop)
         })
         .await;
 }

@@ -22,6 +22,7 @@ on_both_engines!(
     a_deleted_device_takes_its_tunnels,
     a_tunnel_stands_while_its_token_user_and_fleet_do,
     what_tunnels_move_adds_up_in_one_statement,
+    what_is_long_over_is_forgotten,
 );
 
 const ANSWER: Duration = Duration::from_secs(30);
@@ -257,4 +258,28 @@ async fn what_tunnels_move_adds_up_in_one_statement(db: TestDatabase) {
     let expected = Moved { connections: 2, bytes_to_device: 1 << 41, bytes_from_device: 2 };
     assert_eq!(found(&house, &first).await.moved, expected);
     assert_eq!(found(&house, &second).await.moved, Moved { bytes_from_device: 2, ..Moved::default() });
+}
+
+async fn what_is_long_over_is_forgotten(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let mut uuids = Vec::new();
+    for _ in 0..4 {
+        uuids.push(made(&house, &device).await);
+    }
+    for uuid in &uuids[..3] {
+        assert!(ends(&house, &device, uuid, TunnelStatus::Closed).await);
+    }
+    let over_at = house.db.clock().now();
+    let forget =
+        async |before, limit| house.write(async |tx| tx.forget_port_tunnels(before, limit).await).await.unwrap();
+    assert_eq!(forget(over_at, 9).await, 0, "not before its time");
+    let later = over_at.after(Duration::from_millis(1));
+    assert_eq!((forget(later, 2).await, forget(later, 2).await), (2, 1));
+    let left = house.store().read().port_tunnels(house.fleet.id, &Reach::Fleet, 9).await.unwrap();
+    assert_eq!(
+        left.into_iter().map(|tunnel| tunnel.uuid).collect::<Vec<_>>(),
+        [uuids[3].clone()],
+        "what is open stays"
+    );
 }

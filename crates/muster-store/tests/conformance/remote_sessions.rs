@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_core::access::Permission;
 use muster_core::remote_session::{EndReason, SessionKind};
 use muster_core::tunnel::Standing;
 use muster_store::devices::Device;
@@ -17,6 +18,7 @@ on_both_engines!(
     a_session_stands_while_its_device_is_in_the_fleet,
     a_deleted_device_takes_its_sessions,
     a_terminal_ends_and_its_recording_is_kept_for_a_while,
+    what_is_long_over_is_forgotten_unless_its_recording_is_kept,
 );
 
 const LIFETIME: Duration = Duration::from_secs(7_200);
@@ -29,6 +31,7 @@ fn order(house: &House, device: &Device, kind: SessionKind) -> NewSession {
         fleet_id: house.fleet.id,
         device_id: device.id,
         kind,
+        permission: Permission::RemoteAccess,
         host: "10.0.0.9".to_owned(),
         target: "22".to_owned(),
         created_by: "user:ada".to_owned(),
@@ -169,4 +172,32 @@ async fn a_terminal_ends_and_its_recording_is_kept_for_a_while(db: TestDatabase)
     assert!(!found(&house, &first).await.unwrap().terminal.unwrap().is_kept);
     let asked = [first.clone(), "nobody".to_owned()];
     assert_eq!(house.store().read().known_remote_sessions(&asked).await.unwrap(), [first]);
+}
+
+async fn what_is_long_over_is_forgotten_unless_its_recording_is_kept(db: TestDatabase) {
+    let house = House::on(db).await;
+    let device = house.device("one").await;
+    let mut uuids = Vec::new();
+    for kind in [SessionKind::Stream, SessionKind::Terminal, SessionKind::Files, SessionKind::Stream] {
+        uuids.push(begun(&house, &device, kind).await);
+    }
+    for uuid in &uuids[..3] {
+        assert!(ends(&house, uuid).await);
+    }
+    let over_at = house.db.clock().now();
+    let forget =
+        async |before, limit| house.write(async |tx| tx.forget_remote_sessions(before, limit).await).await.unwrap();
+    let left = async || {
+        let rows = house.store().read().remote_sessions(house.fleet.id, &SessionFilter::default(), None, 9).await;
+        rows.unwrap().0.into_iter().map(|session| session.uuid).rev().collect::<Vec<_>>()
+    };
+    assert_eq!(forget(over_at, 9).await, 0, "not before its time");
+    let later = over_at.after(Duration::from_millis(1));
+    assert_eq!(forget(later, 1).await, 1);
+    assert_eq!(forget(later, 9).await, 1, "the recording of the terminal is kept");
+    assert_eq!(left().await, [uuids[1].clone(), uuids[3].clone()]);
+    let deleted = [uuids[1].clone()];
+    house.write(async |tx| tx.forget_recordings(&deleted).await).await.unwrap();
+    assert_eq!(forget(later, 9).await, 1);
+    assert_eq!(left().await, [uuids[3].clone()], "what is open stays");
 }

@@ -114,6 +114,7 @@ fn is_allowed(operation: Operation, who: Who) -> bool {
         | Requirement::SeeArtifacts
         | Requirement::HeldBack => true,
         Requirement::GrantAnswerer | Requirement::GrantParty => held.contains(&Permission::RemoteAccess),
+        Requirement::Either(one, other) => held.contains(&one) || held.contains(&other),
         Requirement::Fleet(permission) | Requirement::AnyFleet(permission) | Requirement::Artifacts(permission) => {
             held.contains(&permission)
         }
@@ -231,6 +232,7 @@ fn needs(operation: Operation) -> String {
         (_, Requirement::Credential) => "a token".to_owned(),
         (_, Requirement::View) => "a role".to_owned(),
         (_, Requirement::Fleet(permission)) => format!("`{}`", permission.as_str()),
+        (_, Requirement::Either(one, other)) => format!("`{}` or `{}`", one.as_str(), other.as_str()),
         (_, Requirement::Account) => "a user of the account".to_owned(),
         (_, Requirement::AnyFleet(permission)) => format!("`{}` in any fleet", permission.as_str()),
         (_, Requirement::Admin) => "an administrator".to_owned(),
