@@ -72,7 +72,7 @@ fn played(operation: &FileOperation) -> (FileAnswer, &'static [u8], Option<FileA
             };
             (FileAnswer::Ready, b"", Some(last))
         }
-        FileOperation::MakeFolder { path } => (done(file(path, "folder"), None, None), b"", None),
+        FileOperation::MakeFolder { path, .. } => (done(file(path, "folder"), None, None), b"", None),
         FileOperation::Stat { path } | FileOperation::Delete { path } => {
             (done(file(path, "file"), None, None), b"", None)
         }
@@ -192,7 +192,7 @@ async fn a_file_is_written(app: &TestApp) {
     assert_eq!(written.ok(201)["sha256"], "5a");
     let (order, came) = heard.unwrap();
     let (path, sha256, if_tag) = ("/srv/a".to_owned(), None, None);
-    let expected = FileOperation::Write { path, size: Some(7), sha256, mode: Some(0o600), if_absent: true, if_tag };
+    let expected = FileOperation::Write { path, size: Some(7), sha256, mode: Some(0o600), modified_at: None, if_absent: true, if_tag };
     assert_eq!((order.operation, came.as_slice()), (expected, b"content".as_slice()));
 }
 
