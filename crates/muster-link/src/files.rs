@@ -109,7 +109,7 @@ pub enum FileAnswer {
         /// Bytes that follow, where that is known before.
         length: Option<u64>,
         /// Of a file that was written, or whose digest was asked for, in lower-case hex. Of
-        /// the latter there is none where it would take too long.
+        /// the latter there is none where it changes meanwhile, or takes too long.
         sha256: Option<String>,
         /// Whether nothing lay there before.
         is_new: bool,

@@ -149,7 +149,8 @@ pub async fn read(
 /// The size and the tag of a file of a device, as headers.
 ///
 /// With `Want-Repr-Digest: sha-256=1` also its SHA-256, as `Repr-Digest` of RFC 9530: the
-/// device reads the whole file for it. It is left out where that takes more than 45 s.
+/// device reads the whole file for it. It is left out where that takes more than 45 s, and
+/// where the file changes meanwhile.
 #[utoipa::path(
     head, path = "/api/v2/{project_key}/devices/{device_uuid}/file_system/content", operation_id = "HeadDeviceFile",
     tag = "Remote sessions",
@@ -357,7 +358,6 @@ mod tests {
         let wants = |text: &str| wants_digest(&HeaderMap::from_iter([(WANT_REPR_DIGEST, text.parse().unwrap())]));
         assert!(wants("sha-256=1") && wants("sha-512=3, sha-256=10") && wants("sha-256"));
         assert!(!wants("sha-256=0") && !wants("sha-512=3") && !wants("") && !wants_digest(&HeaderMap::new()));
-        // From the RFC's section 3.
         let sum = "d435ed04ab1e72d7d9d8a7d4b1ed2a7d8e9fe1dd1c3ab2a9d1a6b5a0f3cb1c4e";
         assert!(repr_digest(sum).unwrap().starts_with("sha-256=:1DXtBKs"));
         assert_eq!((repr_digest("xx"), repr_digest("00")), (None, None));

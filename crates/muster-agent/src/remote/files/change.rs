@@ -72,8 +72,7 @@ impl Writing {
         check_before(before.as_ref(), if_absent, if_tag.as_deref())?;
         check_room(&slot, size.unwrap_or_default())?;
         let (part, note, file) = begin_part(places, &slot)?;
-        let writing =
-            Self { slot, part, note, file, if_absent, if_tag, size, sha256, modified_at, is_in_place: false };
+        let writing = Self { slot, part, note, file, if_absent, if_tag, size, sha256, modified_at, is_in_place: false };
         if let Some(before) = &before {
             let (user, group) = (Uid::from_raw(before.st_uid), Gid::from_raw(before.st_gid));
             fchown(&writing.file, Some(user), Some(group))?;
