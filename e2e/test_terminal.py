@@ -212,16 +212,17 @@ def test_a_terminal_becomes_another_user(world, other_user):
     agent = world.device().start("--terminal-user", name).wait_connected(world.v1)
     terminals = Terminals(world, agent)
     terminal = terminals.open()
+    uid, gid, home = other_user.pw_uid, other_user.pw_gid, other_user.pw_dir
     groups = f"{other_user.pw_gid} {grp.getgrnam(name + '-g').gr_gid}"
     for command, expected in [
-        ("echo $(id -u):$(id -ru):$(id -g):$(id -rg).", ":".join([str(other_user.pw_uid)] * 2 + [str(other_user.pw_gid)] * 2) + "."),
+        ("echo $(id -u):$(id -ru):$(id -g):$(id -rg).", f"{uid}:{uid}:{gid}:{gid}."),
         ("echo [$(id -G)]", f"[{groups}]"),
-        ("echo $USER:$LOGNAME:$HOME:$SHELL:$(pwd).", f"{name}:{name}:{other_user.pw_dir}:/bin/sh:{other_user.pw_dir}."),
+        ("echo $USER:$LOGNAME:$HOME:$SHELL:$(pwd).", f"{name}:{name}:{home}:/bin/sh:{home}."),
         ("echo [$(stat -c %U:%a $(tty))]", f"[{name}:620]"),
         ("echo re''opened > $(tty)", "reopened"),
         ("echo do''ne > /dev/tty", "done"),
         # Every set that gives something by itself is empty: inheritable, permitted, effective, ambient.
-        ("grep -cE '^Cap(Inh|Prm|Eff|Amb):.0+$' /proc/self/status", "4"),
+        ("echo [$(grep -cE '^Cap(Inh|Prm|Eff|Amb):.0+$' /proc/self/status)]", "[4]"),
         ("head -c1 /etc/shadow; echo sh''adow $?", "Permission denied"),
         ("ls -l /proc/self/fd | grep -c socket; echo so''ckets", "0\r\nsockets"),
     ]:
@@ -255,8 +256,8 @@ def test_an_agent_that_is_not_root_says_why_it_becomes_nobody_else(world, other_
         terminal = terminals.open()
         terminal.run("echo [$(id -un)]", f"[{other_user.pw_name}]")
         client = Client(agent.folder / "laptop", world.server, world.account)
-        said = client.refused(1, "terminal", agent.uuid, "--user", "daemon")
-        assert "does not run as root, and cannot open terminals of daemon" in said
+        code, said = client.on_terminal("terminal", agent.uuid, "--user", "daemon")
+        assert code == 1 and "does not run as root, and cannot open terminals of daemon" in said
         terminal.type("exit\n")
         assert terminal.end() == {"type": "exited", "code": 0}
     finally:
