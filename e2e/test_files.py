@@ -277,7 +277,7 @@ def test_a_folder_is_sent_whole_and_merged(device, folder, tmp_path):
 def test_a_folder_is_held_against_the_rules_of_each_path(device, folder, tmp_path):
     tree = tmp_path / "tree"
     (tree / "in").mkdir(parents=True)
-    (tree / "in" / "a").write_text("a")
+    (tree / "in" / "through").write_text("a")
     (tree / "b").write_text("b")
     (folder / "tree").mkdir()
     (folder / "tree" / "in").symlink_to(device.disk / "closed")
@@ -285,7 +285,7 @@ def test_a_folder_is_held_against_the_rules_of_each_path(device, folder, tmp_pat
     told = json.loads(done.stdout)
     assert done.returncode == 1 and (told["written"], told["is_whole"], told["failed_count"]) == (1, False, 1)
     assert told["failed"][0]["path"] == str(tree / "in") and "do not allow" in told["failed"][0]["reason"]
-    assert not (device.disk / "closed" / "a").exists() and (folder / "tree" / "b").read_text() == "b"
+    assert not (device.disk / "closed" / "through").exists() and (folder / "tree" / "b").read_text() == "b"
     device.client.refused(3, "cp", "-r", tree, device.at("/etc/new"))
     device.client.refused(2, "cp", "-r", tree / "b", device.at(folder / "x"))
 
