@@ -12,6 +12,18 @@ pub(crate) fn resident_kb(process: u32) -> anyhow::Result<f64> {
     Ok(line.context("the status has no memory")?.parse()?)
 }
 
+/// Seconds of processor that it has used.
+pub(crate) fn processor_seconds(process: u32) -> anyhow::Result<f64> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread that has ended meanwhile is not counted: those that work stay.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        let first = text.split_whitespace().next().context("the statistics have no time")?;
+        nanoseconds += first.parse::<u64>()?;
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
 /// Its open descriptors.
 pub(crate) fn descriptors(process: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{process}/fd"))?.count())

@@ -9,10 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use iperf::{Direction, Iperf, gbit};
+use load::KeptAlive;
 use tokio::time::sleep;
 use ways::{Ports, Way};
 
-use crate::process::resident_kb;
+use crate::process::{processor_seconds, resident_kb};
 use crate::report::{Figure, Report};
 
 /// Connections of the requests that stay.
@@ -42,19 +43,21 @@ enum What {
     Requests,
     RequestsP50,
     RequestsP99,
+    RequestsProcessor,
     AloneP50,
     AloneP99,
     Connects,
 }
 
 impl What {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::One,
         Self::Eight,
         Self::OneBack,
         Self::Requests,
         Self::RequestsP50,
         Self::RequestsP99,
+        Self::RequestsProcessor,
         Self::AloneP50,
         Self::AloneP99,
         Self::Connects,
@@ -68,6 +71,7 @@ impl What {
             Self::Requests => ("requests over 48 connections", "a second"),
             Self::RequestsP50 => ("latency at 48, p50", "ms"),
             Self::RequestsP99 => ("latency at 48, p99", "ms"),
+            Self::RequestsProcessor => ("processor for one of them, both sides", "µs"),
             Self::AloneP50 => ("latency alone, p50", "ms"),
             Self::AloneP99 => ("latency alone, p99", "ms"),
             Self::Connects => ("new connections", "a second"),
@@ -155,10 +159,19 @@ async fn measured(way: &Way, seconds: u64) -> anyhow::Result<[f64; What::ALL.len
     let one = gbit(iperf, 1, Direction::ToDevice, seconds).await?;
     let eight = gbit(iperf, 8, Direction::ToDevice, seconds).await?;
     let back = gbit(iperf, 1, Direction::FromDevice, seconds).await?;
+    let before = processor(way)?;
     let many = load::keep_alive(http, KEPT_ALIVE, lasts).await?;
+    let requests = many.per_second * lasts.as_secs_f64();
+    let processor_us = (processor(way)? - before) * 1e6 / requests;
     let alone = load::keep_alive(http, 1, lasts).await?;
     let connects = load::connects(http, CALLERS, lasts).await?;
-    Ok([one, eight, back, many.per_second, many.p50_ms, many.p99_ms, alone.p50_ms, alone.p99_ms, connects])
+    let KeptAlive { per_second, p50_ms, p99_ms } = many;
+    Ok([one, eight, back, per_second, p50_ms, p99_ms, processor_us, alone.p50_ms, alone.p99_ms, connects])
+}
+
+/// Seconds of processor that the processes between have used.
+fn processor(way: &Way) -> anyhow::Result<f64> {
+    way.processes.iter().map(|(_, id)| processor_seconds(*id)).sum()
 }
 
 /// Kilobytes that each of that many idle streams costs on each side.
