@@ -110,23 +110,23 @@ fn one(rule: &str) -> Result<Value, Failure> {
 /// that is what the rules are held against.
 async fn test(session: &Session, rules: &FileRules, tested: &str) -> Result<Value, Failure> {
     if tested.starts_with('/') {
-        return Ok(decided(rules, tested, tested, Value::Null));
+        return Ok(decided(rules, tested, tested, None));
     }
     let at: Remote = tested.parse().map_err(Failure::Usage)?;
     match call(session, Method::GET, &at, &[])?.query("limit", "1").value().await {
         Ok(page) => {
             let leads_to = page["file"]["name"].as_str().unwrap_or(&at.path);
-            Ok(decided(rules, &at.path, leads_to, Value::from("serves it")))
+            Ok(decided(rules, &at.path, leads_to, Some("serves it")))
         }
         // No rule, or nothing there: the device's own word is the answer.
         Err(Failure::Api { status: 403 | 404 | 409, message, .. }) => {
-            Ok(decided(rules, &at.path, &at.path, Value::from(message)))
+            Ok(decided(rules, &at.path, &at.path, Some(&message)))
         }
         Err(failure) => Err(failure),
     }
 }
 
-fn decided(rules: &FileRules, path: &str, leads_to: &str, device: Value) -> Value {
+fn decided(rules: &FileRules, path: &str, leads_to: &str, device: Option<&str>) -> Value {
     let first: Option<(usize, &FileRule)> = rules.deciding(leads_to.as_bytes());
     json!({
         "path": path, "leads_to": leads_to, "device": device,
@@ -144,7 +144,7 @@ mod tests {
         let rules: FileRules =
             serde_json::from_value(json!([one("none:/a/b*").unwrap(), one("read:/a/**").unwrap()])).unwrap();
         let told = |path: &str| {
-            let told = decided(&rules, path, path, Value::Null);
+            let told = decided(&rules, path, path, None);
             json!([told["rule"], told["rule_path"], told["access"]])
         };
         assert_eq!(told("/a/bc"), json!([1, "/a/b*", "none"]));

@@ -274,10 +274,11 @@ impl Sending<'_> {
 
 /// One file; its bytes. What is wrong here, and not on the way, is no reason to try again.
 async fn send_file(session: &Session, job: &Job) -> Result<u64, Failure> {
-    let (bytes, sha256) = sum_of(&job.from).map_err(here)?;
+    let (bytes, sha256) = sum_of(&job.from).map_err(|failure| here(&failure))?;
     steadily(async || {
         let file = File::open(&job.from).with_context(|| format!("cannot read {}", job.from.display()));
-        let body = reqwest::Body::wrap_stream(pieces(file.map_err(|error| here(error.into()))?, ProgressBar::hidden()));
+        let body =
+            reqwest::Body::wrap_stream(pieces(file.map_err(|error| here(&error.into()))?, ProgressBar::hidden()));
         let ask = call(session, Method::PUT, &job.to, &["content"])?.query("mode", &job.mode);
         let ask = ask.query("modified_time", &job.modified_time).header("x-checksum-sha256", &sha256);
         ask.stream(body, bytes).value().await
@@ -286,7 +287,7 @@ async fn send_file(session: &Session, job: &Job) -> Result<u64, Failure> {
     Ok(bytes)
 }
 
-fn here(failure: Failure) -> Failure {
+fn here(failure: &Failure) -> Failure {
     Failure::Usage(failure.to_string())
 }
 
