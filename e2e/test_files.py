@@ -1,7 +1,9 @@
 """Files of a device behind its agent: copied whole, kept to the rules, cut with the right to them."""
 
+import base64
 import hashlib
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -223,6 +225,138 @@ def test_an_archive_is_the_tree(device, folder, tmp_path):
     (tree / "fifo").unlink()
     device.client.ok("cp", "-r", device.at(tree), str(tmp_path / "back"))
     assert subprocess.run(["diff", "-r", tree, tmp_path / "back"], check=False).returncode == 0
+
+
+def tree_of(path):
+    """Content, mode and time of every file below."""
+    files = [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
+    told = [(file.stat().st_mode & 0o777, int(file.stat().st_mtime), digest(file)) for file in files]
+    return dict(zip((str(file.relative_to(path)) for file in files), told))
+
+
+def a_tree(path, files=30):
+    for n in range(files):
+        file = path / f"f{n % 3}" / "deep" / f"ü {n}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(os.urandom(10_000 + n))
+        file.chmod(0o600 + n % 2 * 0o40)
+        os.utime(file, (1_700_000_000 + n, 1_700_000_000 + n))
+    (path / "empty").mkdir()
+    return tree_of(path)
+
+
+def test_a_folder_is_sent_whole_and_merged(device, folder, tmp_path):
+    tree = tmp_path / "tree"
+    sent = a_tree(tree)
+    (tree / "link").symlink_to("f0")
+    os.mkfifo(tree / "fifo")
+    (tree / os.fsdecode(b"no\xfftext")).write_text("x")
+    told = device.client.json("cp", "-r", tree, device.at(folder / "new"))
+    assert (told["written"], told["unchanged"], told["failed"], told["is_whole"]) == (30, 0, [], True)
+    reasons = {entry["path"].rsplit("/", 1)[1]: entry["reason"] for entry in told["left_out"]}
+    assert (reasons["link"], reasons["fifo"], len(reasons)) == ("is a link", "is no file", 3)
+    assert tree_of(folder / "new") == sent and (folder / "new" / "empty").is_dir()
+    # Into a folder that is there, under its own name; what else lies there stays.
+    (folder / "tree").mkdir()
+    (folder / "tree" / "other").write_text("stays")
+    (folder / "tree" / "f0").mkdir()
+    device.client.ok("cp", "-r", tree, device.at(folder))
+    merged = tree_of(folder / "tree")
+    assert (folder / "tree" / "other").read_text() == "stays" and merged.pop("other")
+    assert merged == sent and not device.parts()
+    # What lies there is not sent again; what has changed is.
+    changed = tree / "f0" / "deep" / "ü 0"
+    changed.write_text("changed")
+    inode = (folder / "tree" / "f1" / "deep" / "ü 1").stat().st_ino
+    told = device.client.json("cp", "-r", tree, device.at(folder))
+    assert (told["written"], told["unchanged"]) == (1, 29)
+    assert (folder / "tree" / "f0" / "deep" / "ü 0").read_text() == "changed"
+    assert (folder / "tree" / "f1" / "deep" / "ü 1").stat().st_ino == inode
+
+
+def test_a_folder_is_held_against_the_rules_of_each_path(device, folder, tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "in").mkdir(parents=True)
+    (tree / "in" / "through").write_text("a")
+    (tree / "b").write_text("b")
+    (folder / "tree").mkdir()
+    (folder / "tree" / "in").symlink_to(device.disk / "closed")
+    done = device.client.run("cp", "-r", tree, device.at(folder), "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 1 and (told["written"], told["is_whole"], told["failed_count"]) == (1, False, 1)
+    assert told["failed"][0]["path"] == str(tree / "in") and "do not allow" in told["failed"][0]["reason"]
+    assert not (device.disk / "closed" / "through").exists() and (folder / "tree" / "b").read_text() == "b"
+    device.client.refused(3, "cp", "-r", tree, device.at("/etc/new"))
+    device.client.refused(2, "cp", "-r", tree / "b", device.at(folder / "x"))
+
+
+def test_a_folder_goes_on_where_its_link_was_cut(device, folder, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for n in range(8):
+        random_file(tree / f"{n}", 4 * MEBIBYTE)
+    sent = tree_of(tree)
+    device.network.slow_down(8 * MEBIBYTE)
+    ended = []
+    words = ["cp", "-r", tree, device.at(folder / "new")]
+    copying = threading.Thread(target=lambda: ended.append(device.client.json(*words)))
+    copying.start()
+    try:
+        eventually(lambda: len(list((folder / "new").glob("[0-9]"))) >= 2, 60, what="some of it there")
+        device.network.cut()
+        # Whatever is there by its name is whole.
+        there = {file.name: digest(file) for file in (folder / "new").glob("[0-9]")}
+        assert there.items() <= {name: told[2] for name, told in sent.items()}.items()
+        device.network.mend()
+        copying.join(120)
+    finally:
+        device.network.mend()
+    assert ended and ended[0]["is_whole"], ended
+    assert tree_of(folder / "new") == sent
+    device.wait_online()
+
+
+def test_many_files_take_no_memory(device, folder, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    device.client.ok("ls", device.at(folder))
+    before = peak_kib(device.agent.process)
+    for n in range(300):
+        (tree / f"{n}").write_bytes(os.urandom(64 * 1024))
+    device.client.ok("cp", "-r", tree, device.at(folder))
+    assert tree_of(folder / "tree") == tree_of(tree)
+    grown = peak_kib(device.agent.process) - before
+    print(f"KiB more at the agent's peak: {grown}")
+    assert grown < 6 * 1024
+
+
+def test_a_download_is_compared_by_its_sha256(device, folder, tmp_path):
+    sent = random_file(folder / "a", 3 * MEBIBYTE)
+    headers = {"want-repr-digest": "sha-256=1"}
+    told = device.call("HEAD", folder / "a", "/content", headers=headers).headers
+    assert told["repr-digest"] == f"sha-256=:{base64.b64encode(bytes.fromhex(sent)).decode()}:"
+    assert "repr-digest" not in device.call("HEAD", folder / "a", "/content").headers
+    copied = device.client.json("cp", device.at(folder / "a"), tmp_path / "back")
+    assert (copied["sha256"], copied["bytes"]) == (sent, 3 * MEBIBYTE)
+
+
+def test_the_rules_have_a_command(device, folder, tmp_path):
+    shown = device.client.json("files", "rules", "show")
+    (tmp_path / "rules.json").write_text(json.dumps(shown))
+    try:
+        device.client.ok("files", "rules", "set", "--rule", "none:/a/b*", "--rule", f"write:{device.disk}/open/**")
+        assert [row[0] for row in device.client.table("files", "rules", "show")] == ["ACCESS", "none", "write"]
+        told = device.client.json("files", "rules", "test", "/a/bc")
+        assert (told["rule"], told["rule_path"], told["access"]) == (1, "/a/b*", "none")
+        (folder / "link").symlink_to(device.disk / "open")
+        told = device.client.json("files", "rules", "test", device.at(folder / "link"))
+        assert (told["leads_to"], told["rule"], told["device"]) == (str(device.disk / "open"), 2, "serves it")
+        told = device.client.json("files", "rules", "test", device.at("/etc/hosts"))
+        assert (told["rule"], told["access"]) == (None, "none") and "do not allow" in told["device"]
+        assert "is no absolute path" in device.client.refused(1, "files", "rules", "set", "--rule", "read:a")
+    finally:
+        device.client.ok("files", "rules", "set", "--from", tmp_path / "rules.json")
+    assert device.client.json("files", "rules", "show") == shown
 
 
 def test_of_many_writers_one_wins_whole(device, folder):

@@ -1,16 +1,21 @@
 """Terminals: real server, real agent, real shells."""
 
 import getpass
+import grp
 import json
 import os
 import pwd
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from muster.binaries import binary
 from muster.client import Client
+from muster.process import Process, clean_environment
 from muster.terminal import Refused, Terminal
 from muster.waiting import eventually
 
@@ -183,6 +188,80 @@ def test_the_device_decides_whose_terminals_there_are(terminals):
     with pytest.raises(Refused) as refused:
         terminals.open(token="nobody")
     assert refused.value.status == 401
+
+
+@pytest.fixture
+def other_user():
+    """A user of this test's own, in a group more."""
+    if os.geteuid() != 0:
+        pytest.fail("only root can become another user; these tests run as root")
+    name = f"muster-t{os.getpid()}"
+    home = f"/tmp/{name}"
+    for command in (
+        ["groupadd", f"{name}-g"],
+        ["useradd", "--create-home", "--home-dir", home, "--shell", "/bin/sh", "--user-group", "-G", f"{name}-g", name],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    yield pwd.getpwnam(name)
+    subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+    subprocess.run(["groupdel", f"{name}-g"], check=True, capture_output=True)
+
+
+def test_a_terminal_becomes_another_user(world, other_user):
+    name = other_user.pw_name
+    agent = world.device().start("--terminal-user", name).wait_connected(world.v1)
+    terminals = Terminals(world, agent)
+    terminal = terminals.open()
+    uid, gid, home = other_user.pw_uid, other_user.pw_gid, other_user.pw_dir
+    groups = f"{other_user.pw_gid} {grp.getgrnam(name + '-g').gr_gid}"
+    for command, expected in [
+        ("echo $(id -u):$(id -ru):$(id -g):$(id -rg).", f"{uid}:{uid}:{gid}:{gid}."),
+        ("echo [$(id -G)]", f"[{groups}]"),
+        ("echo $USER:$LOGNAME:$HOME:$SHELL:$(pwd).", f"{name}:{name}:{home}:/bin/sh:{home}."),
+        ("echo [$(stat -c %U:%a $(tty))]", f"[{name}:620]"),
+        ("echo re''opened > $(tty)", "reopened"),
+        ("echo do''ne > /dev/tty", "done"),
+        # Every set that gives something by itself is empty: inheritable, permitted, effective, ambient.
+        ("echo [$(grep -cE '^Cap(Inh|Prm|Eff|Amb):.0+$' /proc/self/status)]", "[4]"),
+        ("head -c1 /etc/shadow; echo sh''adow $?", "Permission denied"),
+        ("ls -l /proc/self/fd | grep -c socket; echo so''ckets", "0\r\nsockets"),
+    ]:
+        terminal.run(command, expected)
+    with pytest.raises(Refused) as refused:
+        terminals.open("user=root")
+    assert refused.value.status == 409
+    session = terminals.newest()
+    assert session["reason"] == "device_refused"
+    terminal.type("exit\n")
+    assert terminal.end() == {"type": "exited", "code": 0}
+    agent.stop()
+
+
+def test_an_agent_that_is_not_root_says_why_it_becomes_nobody_else(world, other_user):
+    agent = world.device()
+    # Its state is the other user's from now on, and lies where they can come to it.
+    state = Path(other_user.pw_dir) / "state"
+    shutil.move(agent.state, state)
+    for place in [state, *state.rglob("*")]:
+        os.chown(place, other_user.pw_uid, other_user.pw_gid)
+    agent.state = state
+    program = Path(other_user.pw_dir) / "muster-agent"
+    shutil.copy(binary("muster-agent"), program)
+    as_user = ["setpriv", f"--reuid={other_user.pw_uid}", f"--regid={other_user.pw_gid}", "--clear-groups"]
+    command = [*as_user, program, "run", "--state", state]
+    options = ["--terminal-user", other_user.pw_name, "--terminal-user", "daemon"]
+    agent.process = Process([*command, *options], agent.folder / "agent.log", clean_environment())
+    try:
+        terminals = Terminals(world, agent.wait_connected(world.v1))
+        terminal = terminals.open()
+        terminal.run("echo [$(id -un)]", f"[{other_user.pw_name}]")
+        client = Client(agent.folder / "laptop", world.server, world.account)
+        code, said = client.on_terminal("terminal", agent.uuid, "--user", "daemon")
+        assert code == 1 and "does not run as root, and cannot open terminals of daemon" in said
+        terminal.type("exit\n")
+        assert terminal.end() == {"type": "exited", "code": 0}
+    finally:
+        agent.stop()
 
 
 def test_the_client_is_a_terminal(terminals, tmp_path):

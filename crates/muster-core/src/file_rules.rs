@@ -76,12 +76,16 @@ impl FileRules {
 
     /// What may be done with an absolute path in which no part is `..` or a link.
     pub fn access(&self, path: &[u8]) -> FileAccess {
+        self.deciding(path).map_or(FileAccess::None, |(_, rule)| rule.access)
+    }
+
+    /// The rule that decides about such a path, and how many stand before it.
+    pub fn deciding(&self, path: &[u8]) -> Option<(usize, &FileRule)> {
         let parts: Vec<&[u8]> = parts(path).collect();
-        let first = self.0.iter().find(|rule| {
+        self.0.iter().enumerate().find(|(_, rule)| {
             let pattern: Vec<&[u8]> = self::parts(rule.path.as_bytes()).collect();
             matches(&pattern, &parts)
-        });
-        first.map_or(FileAccess::None, |rule| rule.access)
+        })
     }
 }
 

@@ -272,6 +272,8 @@ pub const DEVICE_WRITE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 pub const DEVICE_FREE_BYTES_MIN: u64 = 1024 * 1024;
 /// Longest message that server and device say to each other about files.
 pub const FILE_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a device may take for the SHA-256 of a file; less than it may be silent.
+pub const FILE_DIGEST_TIME_MAX: Duration = Duration::from_secs(45);
 /// How long a device, or a caller, may be silent while a file of a device is moved.
 pub const FILE_SILENCE_MAX: Duration = Duration::from_secs(60);
 

@@ -52,6 +52,11 @@ pub enum FileOperation {
         /// A range is for the file of this tag; another is read whole.
         if_tag: Option<String>,
     },
+    /// The SHA-256 of a whole file.
+    Digest {
+        /// An absolute path.
+        path: String,
+    },
     /// A folder as a tar.
     Archive {
         /// An absolute path.
@@ -67,6 +72,8 @@ pub enum FileOperation {
         sha256: Option<String>,
         /// Its mode; that of the file before it, or 0644, otherwise.
         mode: Option<u32>,
+        /// When it was changed last, in milliseconds since 1970; now, otherwise.
+        modified_at: Option<i64>,
         /// Only where nothing lies there.
         if_absent: bool,
         /// Only where the file there has this tag.
@@ -76,6 +83,8 @@ pub enum FileOperation {
     MakeFolder {
         /// An absolute path.
         path: String,
+        /// Its mode; 0755 otherwise.
+        mode: Option<u32>,
     },
     /// Delete a file, a link, or an empty folder.
     Delete {
@@ -99,7 +108,8 @@ pub enum FileAnswer {
         from: u64,
         /// Bytes that follow, where that is known before.
         length: Option<u64>,
-        /// Of a file that was written, in lower-case hex.
+        /// Of a file that was written, or whose digest was asked for, in lower-case hex. Of
+        /// the latter there is none where it changes meanwhile, or takes too long.
         sha256: Option<String>,
         /// Whether nothing lay there before.
         is_new: bool,

@@ -22,7 +22,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, wait};
-use nix::unistd::{Pid, User, geteuid, initgroups, setgid, setsid, setuid};
+use nix::unistd::{Group, Pid, User, geteuid, initgroups, setgid, setsid, setuid};
 use tokio::time::Instant;
 
 /// How often is looked whether everything has ended.
@@ -163,6 +163,7 @@ fn try_become(name: &str, term: &str) -> Result<std::convert::Infallible> {
     rustix::process::ioctl_tiocsctty(io::stdin())?;
     umask(Mode::from_bits_truncate(0o022));
     if geteuid().is_root() {
+        give_terminal(&user);
         initgroups(&CString::new(name)?, user.gid)?;
         setgid(user.gid)?;
         setuid(user.uid)?;
@@ -182,6 +183,17 @@ fn try_become(name: &str, term: &str) -> Result<std::convert::Infallible> {
     let terminal = || -> io::Result<OwnedFd> { io::stdin().as_fd().try_clone_to_owned() };
     command.stdout(Stdio::from(terminal()?)).stderr(Stdio::from(terminal()?));
     Err(command.exec()).with_context(|| format!("cannot start {}", shell.display()))
+}
+
+/// Makes the terminal its user's, as a login does: else no program of theirs could open it by
+/// its name. The group `tty`, where there is one, may write into it. Where a container lets no root do that, the terminal works all the same
+/// for what it was opened for.
+fn give_terminal(user: &User) {
+    let group = Group::from_name("tty").ok().flatten().map_or(user.gid, |tty| tty.gid);
+    let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid.as_raw()), rustix::fs::Gid::from_raw(group.as_raw()));
+    if rustix::fs::fchown(io::stdin(), Some(uid), Some(gid)).is_ok() {
+        let _ = rustix::fs::fchmod(io::stdin(), rustix::fs::Mode::from_raw_mode(0o620));
+    }
 }
 
 #[cfg(test)]

@@ -213,7 +213,11 @@ impl Exchange {
                         session.counts.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
                         match timeout(FILE_SILENCE_MAX, to_device.write_all(&piece)).await {
                             Err(_) => return EndReason::IDLE,
-                            Ok(Err(_)) => return EndReason::DEVICE_GONE,
+                            Ok(Err(_)) => {
+                                // A device that has given up has said why, and that may not be read yet.
+                                tokio::time::sleep(CLOSE_TIMEOUT).await;
+                                return EndReason::DEVICE_GONE;
+                            }
                             Ok(Ok(())) => {}
                         }
                     }

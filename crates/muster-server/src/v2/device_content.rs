@@ -10,9 +10,12 @@ use axum::http::header::{
     IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use muster_core::access::Operation;
+use muster_core::clock::Timestamp;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::DEVICE_WRITE_BYTES_MAX;
 use muster_link::files::{FileAnswer, FileInfo, FileOperation};
@@ -28,14 +31,20 @@ use crate::http::{ApiError, ApiPath, ApiQuery, attachment};
 use crate::remote::files;
 
 const SHA256: HeaderName = HeaderName::from_static("x-checksum-sha256");
+/// RFC 9530: whether a digest of the whole is wanted, and the digest.
+const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// Mode of a file that is written.
+/// Mode and time of a file that is written.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ModeQuery {
     /// Permissions of the file, as octal digits; those of the file before it, or 0644, otherwise
     #[param(value_type = String, required = false, example = "0644")]
     mode: Option<String>,
+    /// When the file is said to have been changed, as RFC 3339; now, otherwise
+    #[param(value_type = String, required = false, example = "2025-06-09T14:10:44Z")]
+    modified_time: Option<String>,
 }
 
 /// A file that was written.
@@ -138,6 +147,10 @@ pub async fn read(
 }
 
 /// The size and the tag of a file of a device, as headers.
+///
+/// With `Want-Repr-Digest: sha-256=1` also its SHA-256, as `Repr-Digest` of RFC 9530: the
+/// device reads the whole file for it. It is left out where that takes more than 45 s, and
+/// where the file changes meanwhile.
 #[utoipa::path(
     head, path = "/api/v2/{project_key}/devices/{device_uuid}/file_system/content", operation_id = "HeadDeviceFile",
     tag = "Remote sessions",
@@ -161,14 +174,20 @@ pub async fn head(
     bearer: Bearer,
     ApiPath((key, device)): ApiPath<(String, String)>,
     ApiQuery(place): ApiQuery<PathQuery>,
+    asked: HeaderMap,
 ) -> Result<Response, ApiError> {
     let permitted = bearer.fleet(Operation::HeadDeviceFile, &key).await?;
     let path = place.check()?;
-    let stat = FileOperation::Stat { path: path.clone() };
-    let answer = files::ask(&app, &permitted, &device, &path, stat).await;
+    let look = if wants_digest(&asked) {
+        FileOperation::Digest { path: path.clone() }
+    } else {
+        FileOperation::Stat { path: path.clone() }
+    };
+    let answer = files::ask(&app, &permitted, &device, &path, look).await;
     match bearer.told(Operation::HeadDeviceFile, answer).await? {
-        FileAnswer::Done { file: Some(file), .. } if file.kind == "file" => {
-            Ok((headers_of(&file, file.size), Body::empty()).into_response())
+        FileAnswer::Done { file: Some(file), sha256, .. } if file.kind == "file" => {
+            let digest = sha256.as_deref().and_then(repr_digest).map(|digest| [(REPR_DIGEST, digest)]);
+            Ok((headers_of(&file, file.size), digest.map(AppendHeaders), Body::empty()).into_response())
         }
         FileAnswer::Done { .. } => {
             let problem = Invalid::new("path", "it is no file");
@@ -231,6 +250,20 @@ pub async fn write(
     }
 }
 
+/// Whether a SHA-256 is wanted: a dictionary of algorithms with how much each is, 0 for not at all.
+fn wants_digest(headers: &HeaderMap) -> bool {
+    let wanted = text(headers, &WANT_REPR_DIGEST).unwrap_or_default().split(',');
+    let mut wanted = wanted.map(|item| item.trim().split_once('=').unwrap_or((item.trim(), "1")));
+    wanted.any(|(algorithm, how_much)| algorithm == "sha-256" && how_much.parse::<u8>().is_ok_and(|much| much > 0))
+}
+
+/// A SHA-256 in hex as RFC 9530 writes it; nothing for what is none.
+fn repr_digest(sha256: &str) -> Option<String> {
+    let pairs = sha256.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    let bytes = pairs.collect::<Option<Vec<u8>>>().filter(|bytes| bytes.len() == 32)?;
+    Some(format!("sha-256=:{}:", STANDARD.encode(bytes)))
+}
+
 fn order(path: &str, query: &ModeQuery, headers: &HeaderMap) -> Result<FileOperation, ApiError> {
     let size = text(headers, &CONTENT_LENGTH).and_then(|size| size.parse::<u64>().ok());
     if size.is_some_and(|size| size > DEVICE_WRITE_BYTES_MAX) {
@@ -247,11 +280,17 @@ fn order(path: &str, query: &ModeQuery, headers: &HeaderMap) -> Result<FileOpera
         Some(other) => return Err(Invalid::new("If-None-Match", format!("{} is not *", quoted(other))).into()),
     };
     let mode = query.mode.as_deref().map(mode).transpose()?;
+    let modified_at = query.modified_time.as_deref().map(moment).transpose()?;
     let if_tag = text(headers, &IF_MATCH).map(unquoted);
-    Ok(FileOperation::Write { path: path.to_owned(), size, sha256, mode, if_absent, if_tag })
+    Ok(FileOperation::Write { path: path.to_owned(), size, sha256, mode, modified_at, if_absent, if_tag })
 }
 
-fn mode(text: &str) -> Result<u32, Invalid> {
+fn moment(text: &str) -> Result<i64, Invalid> {
+    let moment = Timestamp::from_rfc3339(text).map(Timestamp::as_millis);
+    moment.ok_or_else(|| Invalid::new("modified_time", format!("{} is no time of RFC 3339", quoted(text))))
+}
+
+pub(super) fn mode(text: &str) -> Result<u32, Invalid> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| Invalid::new("mode", format!("{} is no mode from 0 to 0777", quoted(text))))
 }
@@ -312,6 +351,16 @@ mod tests {
             assert_eq!(range(none), None, "{none}");
         }
         assert_eq!(super::range(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_digest_is_wanted_and_told_as_rfc_9530_has_it() {
+        let wants = |text: &str| wants_digest(&HeaderMap::from_iter([(WANT_REPR_DIGEST, text.parse().unwrap())]));
+        assert!(wants("sha-256=1") && wants("sha-512=3, sha-256=10") && wants("sha-256"));
+        assert!(!wants("sha-256=0") && !wants("sha-512=3") && !wants("") && !wants_digest(&HeaderMap::new()));
+        let sum = "d435ed04ab1e72d7d9d8a7d4b1ed2a7d8e9fe1dd1c3ab2a9d1a6b5a0f3cb1c4e";
+        assert!(repr_digest(sum).unwrap().starts_with("sha-256=:1DXtBKs"));
+        assert_eq!((repr_digest("xx"), repr_digest("00")), (None, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Bearer;
+use super::device_content::mode;
 use super::wire::{Error, PageQuery, PaginationInfo};
 use crate::app::App;
 use crate::error::OpError;
@@ -24,6 +25,15 @@ pub struct PathQuery {
     /// An absolute path on the device
     #[param(value_type = String, example = "/var/log")]
     path: Option<String>,
+}
+
+/// Mode of a folder that is made.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FolderQuery {
+    /// Permissions of the folder, as octal digits; 0755 otherwise
+    #[param(value_type = String, required = false, example = "0755")]
+    mode: Option<String>,
 }
 
 impl PathQuery {
@@ -162,6 +172,7 @@ pub async fn delete(
         ("project_key" = String, Path, description = "The fleet's key"),
         ("device_uuid" = String, Path, description = "The device"),
         PathQuery,
+        FolderQuery,
     ),
     responses(
         (status = 201, description = "The folder", body = DeviceEntry),
@@ -177,10 +188,12 @@ pub async fn make_folder(
     bearer: Bearer,
     ApiPath((key, device)): ApiPath<(String, String)>,
     ApiQuery(place): ApiQuery<PathQuery>,
+    ApiQuery(query): ApiQuery<FolderQuery>,
 ) -> Result<(StatusCode, Json<DeviceEntry>), ApiError> {
     let permitted = bearer.fleet(Operation::CreateDeviceFolder, &key).await?;
     let path = place.check()?;
-    let make = FileOperation::MakeFolder { path: path.clone() };
+    let mode = query.mode.as_deref().map(mode).transpose()?;
+    let make = FileOperation::MakeFolder { path: path.clone(), mode };
     let answer = files::ask(&app, &permitted, &device, &path, make).await;
     match bearer.told(Operation::CreateDeviceFolder, answer).await? {
         FileAnswer::Done { file: Some(file), .. } => Ok((StatusCode::CREATED, Json(file.into()))),

@@ -72,7 +72,8 @@ fn played(operation: &FileOperation) -> (FileAnswer, &'static [u8], Option<FileA
             };
             (FileAnswer::Ready, b"", Some(last))
         }
-        FileOperation::MakeFolder { path } => (done(file(path, "folder"), None, None), b"", None),
+        FileOperation::MakeFolder { path, .. } => (done(file(path, "folder"), None, None), b"", None),
+        FileOperation::Digest { path } => (done(file(path, "file"), None, Some("00".repeat(32))), b"", None),
         FileOperation::Stat { path } | FileOperation::Delete { path } => {
             (done(file(path, "file"), None, None), b"", None)
         }
@@ -178,6 +179,14 @@ async fn a_range_of_a_file_is_read(app: &TestApp) {
     assert_eq!((part.header("content-range"), part.header("etag")), ("bytes 2-4/10", "\"1-a\""));
     let whole = served(app, &device, operator.get(&path)).await;
     assert_eq!((whole.status, whole.text.as_str(), whole.header("content-length")), (200, "0123456789", "10"));
+    let head = async |wanted: &str| {
+        let request = operator.request(Method::HEAD, &path).header("want-repr-digest", wanted);
+        served(app, &device, answer(request)).await
+    };
+    let told = head("sha-256=1").await;
+    let digest = "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:";
+    assert_eq!((told.status, told.header("repr-digest"), told.header("etag")), (200, digest, "\"1-a\""));
+    assert!(!head("sha-256=0").await.headers.contains_key("repr-digest"));
     let out = FileAnswer::Refused { problem: FileProblem::OutOfRange, reason: String::new() };
     let request = operator.request(Method::GET, &path).header("range", "bytes=50-");
     assert_eq!(served_or(app, &device, answer(request), Some(out)).await.0.status, 416);
@@ -186,13 +195,22 @@ async fn a_range_of_a_file_is_read(app: &TestApp) {
 async fn a_file_is_written(app: &TestApp) {
     let device = SimulatedDevice::enroll(app, "device").await;
     let operator = app.operator();
-    let request = operator.request(Method::PUT, &place(&device, "/content?path=/srv/a&mode=600"));
+    let request = operator
+        .request(Method::PUT, &place(&device, "/content?path=/srv/a&mode=600&modified_time=1970-01-01T00:00:01Z"));
     let request = request.header("if-none-match", "*").body("content");
     let (written, heard) = served_or(app, &device, answer(request), None).await;
     assert_eq!(written.ok(201)["sha256"], "5a");
     let (order, came) = heard.unwrap();
     let (path, sha256, if_tag) = ("/srv/a".to_owned(), None, None);
-    let expected = FileOperation::Write { path, size: Some(7), sha256, mode: Some(0o600), if_absent: true, if_tag };
+    let expected = FileOperation::Write {
+        path,
+        size: Some(7),
+        sha256,
+        mode: Some(0o600),
+        modified_at: Some(1_000),
+        if_absent: true,
+        if_tag,
+    };
     assert_eq!((order.operation, came.as_slice()), (expected, b"content".as_slice()));
 }
 

@@ -273,6 +273,7 @@ fn times() -> Rows {
         ("the same, once one of its sides has ended", human(l::STREAM_HALF_CLOSED_IDLE)),
         ("a device's part in a connection through a port tunnel", human(l::CARRIER_TIMEOUT)),
         ("a device, or a caller, silent while a file of a device is moved", human(l::FILE_SILENCE_MAX)),
+        ("a device, for the SHA-256 of a file", human(l::FILE_DIGEST_TIME_MAX)),
         ("nobody types in a terminal, by default", human(l::TERMINAL_IDLE_DEFAULT)),
         ("terminals at once on a device", l::TERMINALS_MAX.to_string()),
         ("columns or rows of a terminal", l::TERMINAL_CHARS_MAX.to_string()),

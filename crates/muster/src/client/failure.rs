@@ -16,6 +16,8 @@ pub(super) enum Failure {
     Api {
         /// The status of HTTP.
         status: u16,
+        /// The server's word for programs; empty where the answer has none.
+        code: String,
         /// In the server's words.
         message: String,
     },
@@ -78,6 +80,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether the link to the device, or the server, may be back in a moment. Answers to HEAD
+    /// have no code.
+    pub(super) fn is_cut(&self) -> bool {
+        match self {
+            Self::Api { status: 409, code, .. } => matches!(code.as_str(), "device_offline" | "session_ended" | ""),
+            Self::Other(_) | Self::Api { status: 429 | 502..=504, .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<std::io::Error> for Failure {
     /// Of writing to standard output or standard error.
     fn from(error: std::io::Error) -> Self {
@@ -94,7 +108,7 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_exit_code() {
-        let api = |status| Failure::Api { status, message: "no".to_owned() }.exit_code();
+        let api = |status| Failure::Api { status, code: String::new(), message: "no".to_owned() }.exit_code();
         assert_eq!([400, 401, 403, 404, 409, 429, 500].map(api), [1, 3, 3, 4, 1, 1, 1]);
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
         assert_eq!(Failure::NotLoggedIn(String::new()).exit_code(), 3);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::{Method, Response};
@@ -16,10 +18,11 @@ use tokio::time::sleep;
 use super::failure::Failure;
 use super::output::bytes as print_bytes;
 use super::pages::Pages;
+use super::send_folder::send_folder;
 use super::session::{Common, Session};
 use super::table::{Column, column};
 
-/// How often a download that broke off is gone on with, while nothing comes of it.
+/// How often something that broke off is tried again, while nothing comes of it.
 const TRIES: u32 = 8;
 /// How long it waits before the next try, at first.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -29,8 +32,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// A path on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Remote {
-    device: String,
-    path: String,
+    pub(super) device: String,
+    pub(super) path: String,
 }
 
 impl std::str::FromStr for Remote {
@@ -65,9 +68,12 @@ impl Side {
 pub(crate) struct CopyArgs {
     #[command(flatten)]
     common: Common,
-    /// A folder of a device, with all that is in it
+    /// A folder, with all that is in it
     #[arg(long, short)]
     recursive: bool,
+    /// Name each file that is written of a folder, on standard error
+    #[arg(long, short)]
+    verbose: bool,
     /// Where from: a path, or DEVICE:/PATH
     from: String,
     /// Where to: a path, or DEVICE:/PATH; one side is a device
@@ -130,15 +136,13 @@ pub(super) async fn copy(args: &CopyArgs) -> Result<(), Failure> {
     match sides {
         (Side::There(from), Side::Here(to)) if args.recursive => fetch_folder(&session, &from, &to).await,
         (Side::There(from), Side::Here(to)) => fetch(&session, &from, &to).await,
-        (Side::Here(_), Side::There(_)) if args.recursive => {
-            Err(Failure::Usage("folders are copied from devices only; to one, tar and muster ssh do it".to_owned()))
-        }
+        (Side::Here(from), Side::There(to)) if args.recursive => send_folder(&session, &from, to, args.verbose).await,
         (Side::Here(from), Side::There(to)) => send(&session, &from, to).await,
         _ => Err(Failure::Usage("one side is DEVICE:/PATH, and the other a path here".to_owned())),
     }
 }
 
-fn call<'a>(
+pub(super) fn call<'a>(
     session: &'a Session,
     method: Method,
     at: &Remote,
@@ -162,6 +166,20 @@ fn name_of(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
+/// Does it again where the device, or the server, is away for a moment.
+pub(super) async fn steadily<T>(mut ask: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let mut tries = 0;
+    loop {
+        match ask().await {
+            Err(failure) if failure.is_cut() && tries < TRIES => {
+                tries += 1;
+                sleep(AGAIN_AFTER * 2_u32.pow(tries.min(5))).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 fn bar(session: &Session, length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
     let target = if session.out.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -175,16 +193,22 @@ async fn fetch(session: &Session, from: &Remote, to: &Path) -> Result<(), Failur
     let to = landing(to, name_of(&from.path));
     let part = PathBuf::from(format!("{}.part", to.display()));
     let mut file = File::create(&part).with_context(|| format!("cannot write {}", part.display()))?;
-    let fetched = fetch_into(session, from, &mut file).await;
-    let placed = fetched.and_then(|bytes| {
+    let fetched = match fetch_into(session, from, &mut file).await {
+        Ok((bytes, tag)) => verify(session, from, &part, tag.as_deref()).await.map(|checked| (bytes, checked)),
+        Err(failure) => Err(failure),
+    };
+    let placed = fetched.and_then(|(bytes, checked)| {
         file.sync_all()
             .and_then(|()| fs::rename(&part, &to))
             .with_context(|| format!("cannot write {}", to.display()))?;
-        Ok(bytes)
+        Ok((bytes, checked))
     });
     match placed {
-        Ok(bytes) => {
-            let done = serde_json::json!({ "path": to.display().to_string(), "bytes": bytes });
+        Ok((bytes, checked)) => {
+            if checked.is_none() {
+                session.out.note("checked by its length only: the device told no SHA-256 of what was copied")?;
+            }
+            let done = serde_json::json!({ "path": to.display().to_string(), "bytes": bytes, "sha256": checked });
             session.out.done(&done, &format!("{}: {bytes} bytes", to.display()))
         }
         Err(failure) => {
@@ -194,7 +218,31 @@ async fn fetch(session: &Session, from: &Remote, to: &Path) -> Result<(), Failur
     }
 }
 
-async fn fetch_into(session: &Session, from: &Remote, file: &mut File) -> Result<u64, Failure> {
+/// Compares what came, however often it was gone on with, with the SHA-256 that the device has
+/// of the file. That of what came; none where the file changed meanwhile, as a log does, or
+/// the device could not tell.
+async fn verify(session: &Session, from: &Remote, part: &Path, tag: Option<&str>) -> Result<Option<String>, Failure> {
+    let asked = steadily(async || {
+        call(session, Method::HEAD, from, &["content"])?.header("want-repr-digest", "sha-256=1").send().await
+    });
+    let Ok(answer) = asked.await else { return Ok(None) };
+    let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let digest = header("repr-digest").and_then(|text| text.strip_prefix("sha-256=:")?.strip_suffix(':'));
+    let (Some(digest), true) = (digest, header("etag") == tag) else { return Ok(None) };
+    let opened = File::open(part).and_then(summed);
+    let (_, sha256) = opened.with_context(|| format!("cannot read {}", part.display()))?;
+    let there = STANDARD.decode(digest).map(|bytes| hex(&bytes)).unwrap_or_default();
+    if there == sha256 {
+        return Ok(Some(sha256));
+    }
+    Err(anyhow::anyhow!("what came is not the file: its SHA-256 is {sha256}, and on the device {there}").into())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn fetch_into(session: &Session, from: &Remote, file: &mut File) -> Result<(u64, Option<String>), Failure> {
     let (mut have, mut tag, mut tries) = (0_u64, None::<String>, 0);
     loop {
         let mut ask = call(session, Method::GET, from, &["content"])?;
@@ -203,9 +251,7 @@ async fn fetch_into(session: &Session, from: &Remote, file: &mut File) -> Result
         }
         let mut response = match ask.send().await {
             // The link of the device, or the server, may be back in a moment.
-            Err(Failure::Other(_) | Failure::Api { status: 409 | 429 | 502..=504, .. })
-                if tag.is_some() && tries < TRIES =>
-            {
+            Err(failure) if failure.is_cut() && tag.is_some() && tries < TRIES => {
                 tries += 1;
                 sleep(AGAIN_AFTER * 2_u32.pow(tries.min(5))).await;
                 continue;
@@ -227,7 +273,7 @@ async fn fetch_into(session: &Session, from: &Remote, file: &mut File) -> Result
         }
         bar.finish_and_clear();
         if have == whole {
-            return Ok(have);
+            return Ok((have, tag));
         }
         tries = if have > before { 1 } else { tries + 1 };
         if tries > TRIES || tag.is_none() {
@@ -278,19 +324,25 @@ async fn fetch_folder(session: &Session, from: &Remote, to: &Path) -> Result<(),
 
 /// A file to a device. The device compares its checksum before it takes its place.
 async fn send(session: &Session, from: &Path, mut to: Remote) -> Result<(), Failure> {
-    let opened = || File::open(from).with_context(|| format!("cannot read {}", from.display()));
-    let (bytes, sha256) = summed(opened()?).with_context(|| format!("cannot read {}", from.display()))?;
     if to.path.ends_with('/') {
         let name = from.file_name().and_then(|name| name.to_str());
         to.path += name.ok_or_else(|| Failure::Usage("the file's name is no text".to_owned()))?;
     }
+    let (bytes, sha256) = sum_of(from)?;
     let bar = bar(session, bytes);
-    let body = reqwest::Body::wrap_stream(pieces(opened()?, bar.clone()));
+    let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let body = reqwest::Body::wrap_stream(pieces(file, bar.clone()));
     let ask = call(session, Method::PUT, &to, &["content"])?.header("x-checksum-sha256", &sha256);
     let written = ask.stream(body, bytes).value().await;
     bar.finish_and_clear();
     let written: Value = written?;
     session.out.done(&written, &format!("{}:{}: {bytes} bytes", to.device, to.path))
+}
+
+/// Length and SHA-256 of a file here.
+pub(super) fn sum_of(path: &Path) -> Result<(u64, String), Failure> {
+    let summed = File::open(path).and_then(summed);
+    Ok(summed.with_context(|| format!("cannot read {}", path.display()))?)
 }
 
 fn summed(mut file: File) -> io::Result<(u64, String)> {
@@ -304,10 +356,10 @@ fn summed(mut file: File) -> io::Result<(u64, String)> {
             }
         }
     }
-    Ok((bytes, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((bytes, hex(&hash.finalize())))
 }
 
-fn pieces(file: File, bar: ProgressBar) -> impl futures_util::Stream<Item = io::Result<Vec<u8>>> {
+pub(super) fn pieces(file: File, bar: ProgressBar) -> impl futures_util::Stream<Item = io::Result<Vec<u8>>> {
     futures_util::stream::try_unfold((file, bar), |(mut file, bar)| async move {
         let mut piece = vec![0; PIECE_BYTES];
         let length = file.read(&mut piece)?;

@@ -82,7 +82,9 @@ pub(super) async fn uuid(session: &Session, flow: &str) -> Result<String, Failur
     let mut named = uuids(session, flow).await?;
     match named.as_mut_slice() {
         [uuid] => Ok(std::mem::take(uuid)),
-        [] => Err(Failure::Api { status: 404, message: format!("there is no update flow {flow:?}") }),
+        [] => {
+            Err(Failure::Api { status: 404, code: String::new(), message: format!("there is no update flow {flow:?}") })
+        }
         several => Err(Failure::Usage(format!("there are several flows {flow:?}: {}", several.join(", ")))),
     }
 }

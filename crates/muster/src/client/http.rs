@@ -204,7 +204,8 @@ async fn refusal(response: Response) -> Failure {
     let body: Option<Value> = response.json().await.ok();
     let message = body.as_ref().and_then(|body| body["message"].as_str());
     let message = message.map_or_else(|| format!("the server answered {status}"), str::to_owned);
-    Failure::Api { status: status.as_u16(), message }
+    let code = body.as_ref().and_then(|body| body["code"].as_str()).unwrap_or_default().to_owned();
+    Failure::Api { status: status.as_u16(), code, message }
 }
 
 fn origin(url: &Url) -> String {

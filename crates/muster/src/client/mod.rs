@@ -13,6 +13,7 @@ mod device_changes;
 mod device_stream;
 mod devices;
 mod failure;
+mod file_rules;
 mod files;
 mod filter;
 mod filters;
@@ -34,6 +35,7 @@ mod registries;
 mod roles;
 mod run;
 mod run_watch;
+mod send_folder;
 mod session;
 mod sessions;
 mod span;
@@ -74,12 +76,14 @@ pub(crate) enum ClientCommand {
     Tunnel(tunnel::TunnelArgs),
     /// OpenSSH's client, to a device
     Ssh(ssh::SshArgs),
-    /// Copy a file to a device, or a file or folder from one
+    /// Copy files and folders to a device, or from one
     Cp(files::CopyArgs),
     /// List what lies in a folder of a device
     Ls(files::ListArgs),
     /// Print a file of a device
     Cat(files::CatArgs),
+    /// Which files of a fleet's devices people may reach
+    Files(Noun<file_rules::FilesCommand>),
     /// Devices of a fleet
     Devices(Noun<devices::DevicesCommand>),
     /// Groups of a fleet
@@ -174,6 +178,7 @@ async fn dispatch(command: ClientCommand, program: Command) -> Result<(), Failur
         C::Cp(args) => files::copy(&args).await,
         C::Ls(args) => files::list(&args).await,
         C::Cat(args) => files::cat(&args).await,
+        C::Files(noun) => file_rules::run(noun.command, &Session::open(&noun.common)?).await,
         C::Devices(noun) => devices::run(noun.command, &Session::open(&noun.common)?).await,
         C::Groups(noun) => groups::run(noun.command, &Session::open(&noun.common)?).await,
         C::Tags(noun) => tags::run(noun.command, &Session::open(&noun.common)?).await,

@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use muster_core::limits::{DEVICE_FREE_BYTES_MIN, DEVICE_WRITE_BYTES_MAX};
 use muster_link::files::{FileAnswer, FileOperation, FileProblem};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fstat, fstatvfs, mkdirat, openat,
-    renameat, renameat_with, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown,
+    fstat, fstatvfs, futimens, mkdirat, openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -32,6 +32,8 @@ const BEGIN: &str = ".muster-";
 const END: &str = ".part";
 /// Mode of a file that is new.
 const NEW_MODE: u32 = 0o644;
+/// Mode of a folder that is new.
+const NEW_FOLDER_MODE: u32 = 0o755;
 /// Names that are tried when some are taken.
 const TRIES: u32 = 100;
 
@@ -56,12 +58,13 @@ pub(super) struct Writing {
     if_tag: Option<String>,
     size: Option<u64>,
     sha256: Option<String>,
+    modified_at: Option<i64>,
     is_in_place: bool,
 }
 
 impl Writing {
     pub(super) fn begin(places: &Places, operation: FileOperation) -> Result<Self, Refusal> {
-        let FileOperation::Write { path, size, sha256, mode, if_absent, if_tag } = operation else {
+        let FileOperation::Write { path, size, sha256, mode, modified_at, if_absent, if_tag } = operation else {
             return Err(Refusal::new(FileProblem::Failed, "this is no file to be written"));
         };
         let slot = places.writable(&path, true)?;
@@ -69,7 +72,7 @@ impl Writing {
         check_before(before.as_ref(), if_absent, if_tag.as_deref())?;
         check_room(&slot, size.unwrap_or_default())?;
         let (part, note, file) = begin_part(places, &slot)?;
-        let writing = Self { slot, part, note, file, if_absent, if_tag, size, sha256, is_in_place: false };
+        let writing = Self { slot, part, note, file, if_absent, if_tag, size, sha256, modified_at, is_in_place: false };
         if let Some(before) = &before {
             let (user, group) = (Uid::from_raw(before.st_uid), Gid::from_raw(before.st_gid));
             fchown(&writing.file, Some(user), Some(group))?;
@@ -94,7 +97,7 @@ impl Writing {
                 break;
             }
         }
-        let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&hash.finalize());
         if self.size.is_some_and(|size| size != written) {
             return Err(Refusal::new(
                 FileProblem::NotAsSaid,
@@ -103,6 +106,9 @@ impl Writing {
         }
         if self.sha256.as_ref().is_some_and(|said| *said != sha256) {
             return Err(Refusal::new(FileProblem::NotAsSaid, format!("what came has the SHA-256 {sha256}")));
+        }
+        if let Some(modified_at) = self.modified_at {
+            futimens(&self.file, &changed_at(modified_at))?;
         }
         self.file.sync_all()?;
         let is_new = self.put_in_place()?;
@@ -135,6 +141,19 @@ impl Drop for Writing {
         }
         let _ = fs::remove_file(&self.note);
     }
+}
+
+/// The times of a file that was changed at that moment, in milliseconds since 1970.
+fn changed_at(moment: i64) -> Timestamps {
+    let tv_nsec = moment.rem_euclid(1_000) * 1_000_000;
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: moment.div_euclid(1_000), tv_nsec },
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn exchange_flags(if_absent: bool) -> RenameFlags {
@@ -219,9 +238,9 @@ pub fn clean_up(state: &Path) {
     }
 }
 
-pub(super) fn make_folder(places: &Places, path: &str) -> Result<FileAnswer, Refusal> {
+pub(super) fn make_folder(places: &Places, path: &str, mode: Option<u32>) -> Result<FileAnswer, Refusal> {
     let slot = places.writable(path, false)?;
-    mkdirat(&slot.folder, &slot.name, Mode::from_raw_mode(0o755))?;
+    mkdirat(&slot.folder, &slot.name, Mode::from_raw_mode(mode.unwrap_or(NEW_FOLDER_MODE) & 0o777))?;
     let stat = statat(&slot.folder, &slot.name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(done(Some(info(&slot.path, &stat, None))))
 }

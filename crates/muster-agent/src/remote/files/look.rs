@@ -8,8 +8,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use muster_core::limits::FILE_DIGEST_TIME_MAX;
 use muster_link::files::{FileAnswer, FileInfo, FileOperation, FileProblem};
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, fstat, readlinkat, statat};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::places::{Place, Places, info, tag};
 use super::{PIECE_BYTES, Refusal, ToCaller, change};
@@ -29,9 +32,13 @@ pub(super) fn look(places: &Places, operation: FileOperation, to: &mut ToCaller)
         FileOperation::Read { path, from, length, if_tag } => {
             read(&places.readable(&path)?, (from, length), if_tag.as_deref(), to)
         }
+        FileOperation::Digest { path } => {
+            to.answer(digest(&places.readable(&path)?)?);
+            Ok(())
+        }
         FileOperation::Archive { path } => archive(places, &places.readable(&path)?, to),
-        FileOperation::MakeFolder { path } => {
-            to.answer(change::make_folder(places, &path)?);
+        FileOperation::MakeFolder { path, mode } => {
+            to.answer(change::make_folder(places, &path, mode)?);
             Ok(())
         }
         FileOperation::Delete { path } => {
@@ -74,14 +81,9 @@ fn list(place: &Place, after: &str, limit: usize) -> Result<FileAnswer, Refusal>
             is_more = true;
         }
     }
-    let next = first.last_key_value().filter(|_| is_more).map(|(name, ())| to_hex(name));
+    let next = first.last_key_value().filter(|_| is_more).map(|(name, ())| change::hex(name));
     let entries = first.into_keys().filter_map(|name| entry(&folder, &name)).collect();
     Ok(FileAnswer::Listed { file, entries, next, total })
-}
-
-/// Names may be anything, and the protocol's texts may not.
-fn to_hex(name: &[u8]) -> String {
-    name.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -119,6 +121,26 @@ fn read(place: &Place, part: (i64, u64), if_tag: Option<&str>, to: &mut ToCaller
         left -= got as u64;
     }
     Ok(())
+}
+
+/// The SHA-256 of a whole file; none of one that changes meanwhile, or takes too long.
+fn digest(place: &Place) -> Result<FileAnswer, Refusal> {
+    if FileType::from_raw_mode(place.stat.st_mode) != FileType::RegularFile {
+        return Err(Refusal::new(FileProblem::WrongKind, "it is no file"));
+    }
+    let mut file = File::from(place.open(OFlags::RDONLY)?);
+    let (mut hash, mut buffer, began) = (Sha256::new(), vec![0; PIECE_BYTES], Instant::now());
+    let sha256 = loop {
+        match file.read(&mut buffer)? {
+            0 => break Some(change::hex(&hash.finalize())),
+            // Whoever waits would take the device for gone.
+            _ if began.elapsed() > FILE_DIGEST_TIME_MAX => break None,
+            length => hash.update(&buffer[..length]),
+        }
+    };
+    let is_same = tag(&fstat(&file)?) == tag(&place.stat);
+    let sha256 = sha256.filter(|_| is_same);
+    Ok(FileAnswer::Done { file: Some(place.info()), from: 0, length: None, sha256, is_new: false })
 }
 
 /// Where what was asked for begins in a file of that size, and how long it is.

@@ -58,7 +58,7 @@ impl Device {
 
     fn order(&self, name: &str) -> FileOperation {
         let (path, size, sha256, mode, if_tag) = (self.path(name), None, None, None, None);
-        FileOperation::Write { path, size, sha256, mode, if_absent: false, if_tag }
+        FileOperation::Write { path, size, sha256, mode, modified_at: None, if_absent: false, if_tag }
     }
 
     fn begin(&self, order: FileOperation) -> Result<Writing, FileProblem> {
@@ -175,7 +175,15 @@ fn a_file_takes_its_place_when_it_is_whole() {
     assert!(!is_new && sha256.unwrap().starts_with("11507a0e2f5e69d5"));
     assert_eq!(device.read("open/a"), Ok("new".to_owned()));
     let refused = |size: Option<u64>, sha256: Option<String>, if_absent, if_tag: Option<String>| {
-        let order = FileOperation::Write { path: device.path("open/a"), size, sha256, mode: None, if_absent, if_tag };
+        let order = FileOperation::Write {
+            path: device.path("open/a"),
+            size,
+            sha256,
+            mode: None,
+            modified_at: None,
+            if_absent,
+            if_tag,
+        };
         device.write(order, "other").err()
     };
     for size in [4, 6, 1 << 45] {
@@ -208,8 +216,8 @@ fn folders_are_made_and_files_deleted_where_one_may() {
     let device = Device::new();
     let places = device.places(FileLevel::Write);
     let deleted = |name: &str| delete(&places, &device.path(name)).map(|_| ()).map_err(|refusal| refusal.problem);
-    make_folder(&places, &device.path("open/new")).unwrap();
-    assert_eq!(make_folder(&places, &device.path("open/new")).unwrap_err().problem, FileProblem::Changed);
+    make_folder(&places, &device.path("open/new"), None).unwrap();
+    assert_eq!(make_folder(&places, &device.path("open/new"), None).unwrap_err().problem, FileProblem::Changed);
     symlink(device.path("closed/a"), device.path("open/link")).unwrap();
     assert_eq!(deleted("open"), Err(FileProblem::WrongKind));
     assert_eq!((deleted("open/new"), deleted("open/link"), deleted("open/a")), (Ok(()), Ok(()), Ok(())));
