@@ -202,7 +202,11 @@ mod tests {
         assert!(text.starts_with("begin\nshort\nlong\nxxx") && text.ends_with("xxxand\nend"));
         assert!(text.contains(&format!("\n[… {left_out} bytes were left out here …]\n")));
         assert_eq!(text.matches("left out").count(), 1);
-        assert_eq!(left_out + (step.head.len() + step.tail.len()) as u64, bytes as u64, "each byte is kept, or counted");
+        assert_eq!(
+            left_out + (step.head.len() + step.tail.len()) as u64,
+            bytes as u64,
+            "each byte is kept, or counted"
+        );
     }
 
     #[test]

@@ -260,6 +260,15 @@ async fn wrong_orders_of_files_name_their_field(app: &TestApp) {
     ] {
         assert_eq!(app.operator().get(&place(&device, query)).await.refused(400), expected);
     }
+    for (method, query, expected) in [
+        (Method::PUT, "/content?path=/srv/a&mode=1777", r#"mode: "1777" is no mode from 0 to 0777"#),
+        (Method::PUT, "/content?path=/srv/a&mode=8", r#"mode: "8" is no mode from 0 to 0777"#),
+        (Method::PUT, "/content?path=/srv/a&modified_time=now", r#"modified_time: "now" is no time of RFC 3339"#),
+        (Method::POST, "/folder?path=/srv/a&mode=rwx", r#"mode: "rwx" is no mode from 0 to 0777"#),
+    ] {
+        let call = app.operator().request(method, &place(&device, query));
+        assert_eq!(answer(call).await.refused(400), expected);
+    }
     let rules: Value = json!({ "file_rules": [{ "path": "srv", "access": "read" }] });
     let expected = r#"file_rules[0].path: "srv" is no absolute path"#;
     assert_eq!(app.admin().put("file_rules", &rules).await.refused(400), expected);
