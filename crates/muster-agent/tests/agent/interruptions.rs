@@ -118,8 +118,11 @@ async fn a_server_that_goes_and_comes_back_misses_nothing() {
     drop(link);
     device.touch("go");
     // Neither report was acknowledged, so both come again.
-    let told = server.welcome().await.until_over(0).await;
+    let mut link = server.welcome().await;
+    let told = link.until_over(0).await;
     assert_eq!((told.0.len(), told.end()), (5, (RunOutcome::Succeeded, "")));
+    link.taken().await;
+    drop(link);
     let second = instruction("dp-1a2b-3c4d.2", &json!([step("one", "true")]), &json!({}));
     drop(server.welcome().await);
     let mut link = server.welcome().await;

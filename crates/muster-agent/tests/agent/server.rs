@@ -202,6 +202,20 @@ impl Link {
         }
     }
 
+    /// Waits until the agent has taken what was sent: a link that is dropped before takes the
+    /// last of it along.
+    pub(crate) async fn taken(&mut self) {
+        let payload = "taken";
+        self.websocket.send(Message::Ping(payload.into())).await.expect("the ping leaves");
+        loop {
+            let message = timeout(PATIENCE, self.websocket.next()).await.expect("the agent answers");
+            let message = message.expect("the link is up").expect("a frame");
+            if matches!(message, Message::Pong(back) if back.as_ref() == payload.as_bytes()) {
+                return;
+            }
+        }
+    }
+
     /// Waits until the agent has ended the connection.
     pub(crate) async fn gone(mut self) {
         while let Some(Ok(_)) = timeout(PATIENCE, self.websocket.next()).await.expect("the agent goes") {}
