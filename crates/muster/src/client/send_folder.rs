@@ -81,7 +81,9 @@ pub(super) async fn send_folder(session: &Session, from: &Path, to: Remote, verb
     }
     let to = landing(session, from, to).await?;
     let mut sending = Sending { session, tally: Tally::default(), is_verbose: verbose };
-    let ended = sending.send_tree(from, &to).await;
+    // Without the folder itself there is nothing to tell of.
+    let known = sending.arrive(from, &to).await?;
+    let ended = sending.send_tree(from, &to, known).await;
     sending.tell(&to, ended)
 }
 
@@ -148,10 +150,10 @@ fn ends_all(failure: &Failure) -> bool {
 }
 
 impl Sending<'_> {
-    async fn send_tree(&mut self, from: &Path, to: &Remote) -> Result<(), Failure> {
-        let mut to_do = vec![(from.to_owned(), to.clone())];
+    async fn send_tree(&mut self, from: &Path, to: &Remote, known: Known) -> Result<(), Failure> {
+        let mut to_do = self.send_contents(from, to, known).await?;
         while let Some((from, to)) = to_do.pop() {
-            match self.send_contents(&from, &to).await {
+            match self.send_folder(&from, &to).await {
                 Ok(folders) => to_do.extend(folders),
                 Err(failure) if ends_all(&failure) => return Err(failure),
                 Err(failure) => self.tally.failed.add(&from, &failure.to_string()),
@@ -160,12 +162,26 @@ impl Sending<'_> {
         Ok(())
     }
 
+    async fn send_folder(&mut self, from: &Path, to: &Remote) -> Result<Vec<(PathBuf, Remote)>, Failure> {
+        let known = self.arrive(from, to).await?;
+        self.send_contents(from, to, known).await
+    }
+
+    /// What lies in a folder of the device, which is made where there is none.
+    async fn arrive(&mut self, from: &Path, to: &Remote) -> Result<Known, Failure> {
+        match known(self.session, to).await? {
+            Some(known) => Ok(known),
+            None => self.make_folder(from, to).await,
+        }
+    }
+
     /// The files of one folder; the folders in it, which come next.
-    async fn send_contents(&mut self, from: &Path, to: &Remote) -> Result<Vec<(PathBuf, Remote)>, Failure> {
-        let known = match known(self.session, to).await? {
-            Some(known) => known,
-            None => self.make_folder(from, to).await?,
-        };
+    async fn send_contents(
+        &mut self,
+        from: &Path,
+        to: &Remote,
+        known: Known,
+    ) -> Result<Vec<(PathBuf, Remote)>, Failure> {
         let entries = match fs::read_dir(from) {
             Ok(entries) => entries,
             Err(error) => {

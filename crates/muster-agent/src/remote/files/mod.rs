@@ -19,6 +19,7 @@ pub use policy::{FileLevel, FilePolicy};
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_link::files::{FileAnswer, FileOperation, FileOrder, FileProblem, read_message, write_message};
 use muster_link::stream::ByteStream;
@@ -26,11 +27,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use self::places::Places;
 
 /// Bytes of a piece on its way between the disk and the connection.
 const PIECE_BYTES: usize = 64 * 1024;
+/// How long the other side may take to end what it says when it has been answered.
+const REST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pieces that wait there.
 const PIECES_MAX: usize = 2;
 
@@ -118,11 +122,16 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         operation => read(stream, from_disk(places, operation)).await?,
     }
     stream.shutdown().await?;
-    // The other side's end, so that the carrier can serve the next one.
-    match stream.read(&mut [0; 1]).await? {
-        0 => Ok(()),
-        _ => Err(io::Error::other("more came than was asked for")),
-    }
+    timeout(REST_TIMEOUT, rest(stream)).await.map_err(|_| io::Error::other("more came than was asked for"))?
+}
+
+/// Waits for the other side's end, so that the carrier can serve the next one. What is on its
+/// way to a file that was refused is thrown away: a connection that is closed while something
+/// comes takes along what was said last, and that is why it was refused.
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE_BYTES];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
 }
 
 fn from_disk(places: Places, operation: FileOperation) -> FromDisk {
