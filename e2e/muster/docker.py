@@ -74,6 +74,9 @@ class Engine:
             self.call("DELETE", f"/containers/{container['Id']}?force=true&v=true")
         self.process.stop()
         self._end_containerd()
+        # An engine that was killed has left the mount of its data.
+        while os.path.ismount(self.data) and run("umount", self.data).returncode == 0:
+            pass
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_containerd(self):

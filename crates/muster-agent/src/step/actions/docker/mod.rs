@@ -32,6 +32,8 @@ pub(super) const AWAY_MAX: Duration = Duration::from_secs(30);
 pub(super) const AWAY_UNDOING_MAX: Duration = Duration::from_secs(10 * 60);
 /// How often it is looked how a container stands.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// How often the engine is asked to set a container's restart policy.
+const UPDATE_TRIES: u32 = 10;
 /// Lines of a failed container's output that are kept.
 const LOG_LINES: u32 = 200;
 
@@ -175,8 +177,7 @@ fn wait_for_end(with: &Docker, cx: &Context, engine: &Engine<'_>, record: &Recor
         return Err(Failure { exit_code: code.or(Some(1)), ..Failure::because(why) });
     }
     let restart = with.run_options.restart.as_ref();
-    let policy = body::restart_policy(restart);
-    post(engine, &record.name, "update", Some(&json!({"RestartPolicy": policy})))?;
+    set_restart_policy(engine, &record.name, &body::restart_policy(restart))?;
     if body::is_kept_running(restart) {
         post(engine, &record.name, "start", None)?;
     }
@@ -244,7 +245,7 @@ fn check_replaceable(name: &str, found: &Value) -> Result<(), Failure> {
 
 /// Stops a container, sees to it that nothing starts it, and frees its name.
 fn set_aside(engine: &Engine<'_>, previous: &Previous, aside: &str) -> Result<(), Failure> {
-    post(engine, &previous.id, "update", Some(&json!({"RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}})))?;
+    set_restart_policy(engine, &previous.id, &body::restart_policy(None))?;
     post(engine, &previous.id, "stop", None)?;
     rename(engine, &previous.id, aside)
 }
@@ -258,7 +259,7 @@ fn put_back(engine: &Engine<'_>, record: &Record, previous: &Previous) -> Result
     if found["Name"] != format!("/{}", record.name) {
         rename(engine, &previous.id, &record.name)?;
     }
-    post(engine, &previous.id, "update", Some(&json!({"RestartPolicy": previous.restart})))?;
+    set_restart_policy(engine, &previous.id, &previous.restart)?;
     if previous.is_running && found["State"]["Running"] != true {
         post(engine, &previous.id, "start", None)?;
     }
@@ -298,6 +299,20 @@ fn rename(engine: &Engine<'_>, id: &str, name: &str) -> Result<(), Failure> {
         Some(found) if found["Name"] == format!("/{name}") => Ok(()),
         _ => answer.done().map(drop),
     }
+}
+
+/// Sets who starts a container again. The engine refuses that in the moment in which the
+/// container ends, and one that ends again and again has many such moments.
+fn set_restart_policy(engine: &Engine<'_>, container: &str, policy: &Value) -> Result<(), Failure> {
+    let body = json!({ "RestartPolicy": policy });
+    for _ in 1..UPDATE_TRIES {
+        let answer = engine.post(&format!("/containers/{container}/update"), Some(&body))?;
+        if answer.status != 500 {
+            return answer.done().map(drop);
+        }
+        engine.pause(LOOK_AGAIN_AFTER)?;
+    }
+    post(engine, container, "update", Some(&body))
 }
 
 fn post(engine: &Engine<'_>, container: &str, deed: &str, body: Option<&Value>) -> Result<(), Failure> {
@@ -360,7 +375,55 @@ fn id(found: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
     use super::*;
+
+    /// What the engine answers in the moment in which a container ends.
+    const ENDING: &str = r#"{"message":"Cannot update container x: cannot update a stopped container: unknown"}"#;
+
+    /// An engine that answers each call with the next of these; it tells what was asked.
+    fn scripted(answers: &[(u16, &str)], work: impl FnOnce(&Engine<'_>)) -> Vec<String> {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("engine.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::scope(|scope| {
+            let asked = scope.spawn(move || {
+                let version = (200, r#"{"ApiVersion":"1.41","MinAPIVersion":"1.24"}"#);
+                let answers = [version].into_iter().chain(answers.iter().copied());
+                answers.map(|answer| answer_one(&listener, answer)).collect()
+            });
+            work(&Engine::reach(path, Duration::ZERO, &|| Ok(())).unwrap());
+            asked.join().unwrap()
+        })
+    }
+
+    fn answer_one(listener: &UnixListener, (status, body): (u16, &str)) -> String {
+        let stream = listener.accept().unwrap().0;
+        let mut request = BufReader::new(&stream);
+        let mut asked = String::new();
+        request.read_line(&mut asked).unwrap();
+        let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        (&stream).write_all(answer.as_bytes()).unwrap();
+        // What is not read when a connection is closed takes the answer along.
+        io::copy(&mut request, &mut io::sink()).unwrap();
+        asked.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_container_that_is_just_ending_is_asked_again() {
+        let set = |engine: &Engine<'_>| set_restart_policy(engine, "x", &body::restart_policy(None));
+        let asked = scripted(&[(500, ENDING), (200, "{}")], |engine| set(engine).unwrap());
+        assert_eq!(asked[1..], ["/v1.41/containers/x/update"; 2]);
+        scripted(&[(409, r#"{"message":"it is dead"}"#)], |engine| {
+            assert_eq!(set(engine).unwrap_err().why, "it is dead");
+        });
+        scripted(&[(500, ENDING); UPDATE_TRIES as usize], |engine| {
+            assert!(set(engine).unwrap_err().why.contains("cannot update a stopped container"));
+        });
+    }
 
     #[test]
     fn two_streams_come_out_of_one() {
