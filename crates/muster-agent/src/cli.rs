@@ -36,6 +36,8 @@ use crate::update::{LAUNCHER_ENV, RELAUNCH_EXIT_CODE, WATCHED_ENV};
 
 /// A name server that hangs must not keep the program from ending.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Threads that carry connections, where the device has more than one processor.
+const WORKERS: usize = 2;
 
 /// What the agent's commands need from the executable that carries them.
 pub struct AgentEnv {
@@ -387,8 +389,12 @@ async fn stdin_closes(is_awaited: bool) {
     }
 }
 
+/// Two threads where the device has two processors: otherwise the requests of many
+/// connections wait for each other at one, while the server handles them side by side.
 fn runtime() -> anyhow::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("cannot start")
+    let has_two = std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1);
+    let mut builder = if has_two { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    builder.worker_threads(WORKERS).enable_all().build().context("cannot start")
 }
 
 #[cfg(test)]
