@@ -24,6 +24,7 @@ pub mod http;
 pub mod link;
 mod listener;
 pub mod openapi;
+mod periodic;
 pub mod remote;
 pub mod router;
 pub mod server;

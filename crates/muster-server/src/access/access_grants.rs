@@ -14,11 +14,11 @@ use muster_store::access_grants::{AccessGrant, GrantFilter, GrantNote, GrantView
 use muster_store::audit::NewAuditEvent;
 use muster_store::{ConnectionTrait, Db, StoreError, Tx};
 use serde_json::{Value, json};
-use tokio::time::MissedTickBehavior;
 
 use super::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
+use crate::periodic::{every, or_later};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -231,13 +231,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Looks for ever for access grants whose time is over.
 pub async fn run(app: App) {
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut period = every(PERIOD);
     loop {
         period.tick().await;
-        if let Err(error) = expire(&app).await {
-            tracing::warn!(%error, "the end of access grants could not be noted; trying again soon");
-        }
+        or_later(expire(&app).await, "the end of access grants could not be noted");
     }
 }
 

@@ -7,6 +7,7 @@ use muster_core::limits::{BLOB_GRACE, DOWNLOAD_GRANT_LIFETIME};
 
 use crate::app::App;
 use crate::error::Result;
+use crate::periodic::{every, or_later};
 
 /// Time between two collections.
 const PERIOD: Duration = Duration::from_secs(60 * 60);
@@ -15,13 +16,10 @@ const BATCH: u64 = 500;
 
 /// Collects at the start, and every [`PERIOD`], for ever.
 pub async fn run(app: App) {
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut period = every(PERIOD);
     loop {
         period.tick().await;
-        if let Err(error) = collect(&app).await {
-            tracing::warn!(%error, "unused contents of artifacts could not be removed; trying again later");
-        }
+        or_later(collect(&app).await, "unused contents of artifacts could not be removed");
     }
 }
 

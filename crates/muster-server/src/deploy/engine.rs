@@ -12,11 +12,11 @@ use muster_core::ids::RowId;
 use muster_link::{Instruction, RunId, ToDevice};
 use muster_store::dispatch::{DeploymentOrder, Due};
 use muster_store::{Store, StoreError, Tx};
-use tokio::time::MissedTickBehavior;
 
 use super::artifacts::{self, Needed};
 use super::rollouts;
 use crate::app::App;
+use crate::periodic::every;
 use crate::remote::command_runs;
 
 /// Most instructions that are sent in one transaction.
@@ -31,10 +31,7 @@ const ROLLOUT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs the engine for ever.
 pub async fn run(app: App) {
-    let (mut period, mut pause) = (tokio::time::interval(PERIOD), tokio::time::interval(ROLLOUT_PAUSE));
-    for interval in [&mut period, &mut pause] {
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    }
+    let (mut period, mut pause) = (every(PERIOD), every(ROLLOUT_PAUSE));
     let mut are_rollouts_due = false;
     loop {
         tokio::select! {

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -18,7 +18,7 @@ use muster_link::capability;
 use muster_link::files::{FileAnswer, FileOperation, FileOrder, FileProblem, read_message, write_message};
 use muster_link::stream::{ByteStream, StreamMessage};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf, split};
 use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
@@ -202,41 +202,21 @@ impl Exchange {
     ) -> Result<FileAnswer> {
         let session = Arc::clone(self.held.session());
         let (mut from_device, mut to_device) = split(self.stream);
-        let sent = async {
-            let mut content = pin!(content);
-            loop {
-                match timeout(FILE_SILENCE_MAX, content.next()).await {
-                    Err(_) => return EndReason::IDLE,
-                    Ok(Some(Err(_))) => return EndReason::CALLER_GONE,
-                    Ok(None) => break,
-                    Ok(Some(Ok(piece))) => {
-                        session.counts.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                        match timeout(FILE_SILENCE_MAX, to_device.write_all(&piece)).await {
-                            Err(_) => return EndReason::IDLE,
-                            Ok(Err(_)) => {
-                                // A device that has given up has said why, and that may not be read yet.
-                                tokio::time::sleep(CLOSE_TIMEOUT).await;
-                                return EndReason::DEVICE_GONE;
-                            }
-                            Ok(Ok(())) => {}
-                        }
-                    }
-                }
-            }
-            match to_device.shutdown().await {
-                // What is awaited now is the answer; to bring much to the disk takes its time.
-                Ok(()) => {
-                    tokio::time::sleep(FILE_SILENCE_MAX).await;
-                    EndReason::IDLE
-                }
-                Err(_) => EndReason::DEVICE_GONE,
-            }
-        };
         let moved = async {
-            tokio::select! {
-                answer = read_message(&mut from_device) => answer.map_err(|_| EndReason::DEVICE_GONE),
-                reason = sent => Err(reason),
-            }
+            let mut answer = pin!(read_message(&mut from_device));
+            let sent = tokio::select! {
+                answer = &mut answer => return answer.map_err(|_| EndReason::DEVICE_GONE),
+                sent = write_all(&mut to_device, content, &session.counts.sent) => sent,
+            };
+            let (patience, reason) = match sent {
+                // To bring much to the disk takes its time.
+                Ok(()) => (FILE_SILENCE_MAX, EndReason::IDLE),
+                // A device that has given up has said why, and that may not be read yet.
+                Err(EndReason::DEVICE_GONE) => (CLOSE_TIMEOUT, EndReason::DEVICE_GONE),
+                Err(reason) => return Err(reason),
+            };
+            let answer = timeout(patience, answer).await.map_err(|_| reason)?;
+            answer.map_err(|_| EndReason::DEVICE_GONE)
         };
         let moved = async { self.link_ends.run_until_cancelled(moved).await.unwrap_or(Err(EndReason::DEVICE_GONE)) };
         let answer = session.while_it_may(moved).await.unwrap_or_else(Err);
@@ -256,6 +236,22 @@ impl Exchange {
             }
         }
     }
+}
+
+/// Sends a content to its end, and that it has ended.
+async fn write_all(
+    to_device: &mut WriteHalf<DeviceStream>,
+    content: impl Stream<Item = io::Result<Bytes>>,
+    sent: &AtomicU64,
+) -> Result<(), EndReason> {
+    let mut content = pin!(content);
+    while let Some(piece) = timeout(FILE_SILENCE_MAX, content.next()).await.map_err(|_| EndReason::IDLE)? {
+        let piece = piece.map_err(|_| EndReason::CALLER_GONE)?;
+        sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        let written = timeout(FILE_SILENCE_MAX, to_device.write_all(&piece)).await.map_err(|_| EndReason::IDLE)?;
+        written.map_err(|_| EndReason::DEVICE_GONE)?;
+    }
+    to_device.shutdown().await.map_err(|_| EndReason::DEVICE_GONE)
 }
 
 /// What a caller is told of a session that was cut.

@@ -12,10 +12,10 @@ use muster_store::StoreError;
 use muster_store::port_tunnels::EndingTunnel;
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tokio::time::MissedTickBehavior;
 
 use super::{live, sessions, tunnels};
 use crate::app::App;
+use crate::periodic::{every, or_later};
 
 /// How often: whoever loses a right loses its connections within a second.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -26,9 +26,8 @@ const HOME_FILE: &str = "server.id";
 
 /// Looks for ever.
 pub async fn run(app: App) {
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rounds = 0_u32;
+    let mut period = every(PERIOD);
     loop {
         period.tick().await;
         app.carriers.sweep();
@@ -36,14 +35,9 @@ pub async fn run(app: App) {
         if rounds.is_multiple_of(COUNT_EVERY) {
             count(&app).await;
         }
-        if let Err(error) = sessions::look(&app).await {
-            tracing::warn!(%error, "whether remote sessions may go on could not be read; trying again soon");
-        }
-        if app.tunnels.live().is_empty() {
-            continue;
-        }
-        if let Err(error) = look(&app).await {
-            tracing::warn!(%error, "whether port tunnels may go on could not be read; trying again soon");
+        or_later(sessions::look(&app).await, "whether remote sessions may go on could not be read");
+        if !app.tunnels.live().is_empty() {
+            or_later(look(&app).await, "whether port tunnels may go on could not be read");
         }
     }
 }

@@ -8,6 +8,7 @@ use muster_store::StoreError;
 
 use super::recordings;
 use crate::app::App;
+use crate::periodic::{every, or_later};
 
 /// Time between two sweeps.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60 * 60);
@@ -18,17 +19,12 @@ const RUN_DEVICES_BATCH: u64 = 5_000;
 
 /// Sweeps at the start, and every [`SWEEP_PERIOD`], for ever.
 pub async fn run(app: App) {
-    let mut period = tokio::time::interval(SWEEP_PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut period = every(SWEEP_PERIOD);
     loop {
         period.tick().await;
         // Recordings first: a session stays for as long as its recording does.
-        if let Err(error) = recordings::sweep(&app).await {
-            tracing::warn!(%error, "the recordings could not be swept; trying again later");
-        }
-        if let Err(error) = forget(&app).await {
-            tracing::warn!(%error, "what is long over could not be forgotten; trying again later");
-        }
+        or_later(recordings::sweep(&app).await, "the recordings could not be swept");
+        or_later(forget(&app).await, "what is long over could not be forgotten");
     }
 }
 

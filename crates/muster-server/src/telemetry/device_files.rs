@@ -18,6 +18,7 @@ use crate::access::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
 use crate::fleet::devices;
+use crate::periodic::{every, or_later};
 
 /// Writes what arrives to the disk, up to [`DEVICE_FILE_BYTES_MAX`]. It is not kept
 /// before [`keep`] is called.
@@ -144,13 +145,10 @@ const SWEEP_BATCH: usize = 500;
 
 /// Sweeps at the start, and every [`SWEEP_PERIOD`], for ever.
 pub async fn run(app: App) {
-    let mut period = tokio::time::interval(SWEEP_PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut period = every(SWEEP_PERIOD);
     loop {
         period.tick().await;
-        if let Err(error) = sweep(&app).await {
-            tracing::warn!(%error, "the device files could not be swept; trying again later");
-        }
+        or_later(sweep(&app).await, "the device files could not be swept");
     }
 }
 

@@ -9,6 +9,8 @@ pub mod status;
 
 use std::time::Duration;
 
+use crate::periodic::every;
+
 /// How long a keepalive waits at most before it is stored.
 pub const FLUSH_PERIOD: Duration = Duration::from_secs(2);
 
@@ -22,8 +24,7 @@ pub async fn flush(app: &crate::app::App) {
 
 /// Stores what waits, every [`FLUSH_PERIOD`], for ever.
 pub async fn run(app: crate::app::App) {
-    let mut period = tokio::time::interval(FLUSH_PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut period = every(FLUSH_PERIOD);
     loop {
         period.tick().await;
         flush(&app).await;

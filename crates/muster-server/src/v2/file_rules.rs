@@ -43,8 +43,8 @@ impl From<&FileRules> for FileRulesBody {
 
 /// Which files of a fleet's devices people may reach.
 ///
-/// A fleet without rules of its own lets people read logs and settings, without what is
-/// known to hold secrets, and write nothing. Each device can allow less.
+/// A fleet without rules of its own lets people read what lies below `/var/log`, without
+/// what is known to hold secrets, and write nothing. Each device can allow less.
 #[utoipa::path(
     get, path = "/api/v2/{project_key}/file_rules", operation_id = "GetFileRules", tag = "Remote sessions",
     params(("project_key" = String, Path, description = "The fleet's key")),
