@@ -119,6 +119,37 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
     let effort = if is_short { SHORT } else { LONG };
     let iperf = Iperf::start().await?;
     let ports = Ports { iperf: iperf.port, http: load::service().await? };
+    let mut all = Vec::new();
+    for round in 0..effort.rounds {
+        // Anew, for two runs of one program may differ by a tenth for as long as they last.
+        let ways = start(muster, ports, is_short).await?;
+        if round == 0 {
+            // First, while no process has memory left over from other work.
+            for way in &ways {
+                all.push(Found { name: way.name, rounds: Vec::new(), idle_kb: idle(way, effort.idle).await? });
+            }
+        }
+        // In turns, so that what else the machine does burdens all alike.
+        for (way, found) in ways.iter().zip(&mut all) {
+            let figures = measured(way, effort.seconds).await?;
+            eprintln!("round {}: {:<16} {}", round + 1, way.name, figures.map(|it| format!("{it:9.2}")).join(" "));
+            found.rounds.push(figures);
+        }
+        for way in ways {
+            way.end().await?;
+        }
+    }
+    let Effort { rounds, seconds, idle } = effort;
+    Ok(Report {
+        title: format!("tunnels: over loopback, median of {rounds} rounds of {seconds} s each, {idle} idle streams"),
+        limit_name: "",
+        comparisons: Vec::new(),
+        figures: all.iter().flat_map(Found::figures).collect(),
+        bounds: aims::of(&all),
+    })
+}
+
+async fn start(muster: &Path, ports: Ports, is_short: bool) -> anyhow::Result<Vec<Way>> {
     let mut ways = vec![Way::direct(ports)];
     for is_tls in [false, true] {
         ways.push(Way::muster(muster, ports, is_tls).await?);
@@ -131,27 +162,7 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
             ways.push(Way::rathole(&tools, ports, is_encrypted).await?);
         }
     }
-    let mut all = Vec::new();
-    // First, while no process has memory left over from other work.
-    for way in &ways {
-        all.push(Found { name: way.name, rounds: Vec::new(), idle_kb: idle(way, effort.idle).await? });
-    }
-    // In turns, so that what else the machine does burdens all alike.
-    for round in 0..effort.rounds {
-        for (way, found) in ways.iter().zip(&mut all) {
-            let figures = measured(way, effort.seconds).await?;
-            eprintln!("round {}: {:<16} {}", round + 1, way.name, figures.map(|it| format!("{it:9.2}")).join(" "));
-            found.rounds.push(figures);
-        }
-    }
-    let Effort { rounds, seconds, idle } = effort;
-    Ok(Report {
-        title: format!("tunnels: over loopback, median of {rounds} rounds of {seconds} s each, {idle} idle streams"),
-        limit_name: "",
-        comparisons: Vec::new(),
-        figures: all.iter().flat_map(Found::figures).collect(),
-        bounds: aims::of(&all),
-    })
+    Ok(ways)
 }
 
 async fn measured(way: &Way, seconds: u64) -> anyhow::Result<[f64; What::ALL.len()]> {

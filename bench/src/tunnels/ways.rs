@@ -32,14 +32,22 @@ pub(super) struct Way {
     pub(super) ports: Ports,
     /// What each process is, and its id; where a side has several, the one of the requests.
     pub(super) processes: Vec<(&'static str, u32)>,
-    _children: Vec<Child>,
+    children: Vec<Child>,
     _pair: Option<Pair>,
 }
 
 impl Way {
     /// None between.
     pub(super) fn direct(ports: Ports) -> Self {
-        Self { name: "direct", ports, processes: Vec::new(), _children: Vec::new(), _pair: None }
+        Self { name: "direct", ports, processes: Vec::new(), children: Vec::new(), _pair: None }
+    }
+
+    /// Ends its processes, and waits for that: the next may want the same port.
+    pub(super) async fn end(mut self) -> anyhow::Result<()> {
+        for child in &mut self.children {
+            child.kill().await?;
+        }
+        Ok(())
     }
 
     /// A server, an agent, two tunnels.
@@ -47,7 +55,7 @@ impl Way {
         let pair = Pair::start(muster, is_tls).await?;
         let ports = Ports { iperf: pair.open(to.iperf).await?.port, http: pair.open(to.http).await?.port };
         let name = if is_tls { "Muster (TLS)" } else { "Muster" };
-        Ok(Self { name, ports, processes: pair.processes()?, _children: Vec::new(), _pair: Some(pair) })
+        Ok(Self { name, ports, processes: pair.processes()?, children: Vec::new(), _pair: Some(pair) })
     }
 
     /// rathole, with or without its encryption.
@@ -70,7 +78,7 @@ impl Way {
         }
         comes_through(ports.http).await?;
         let name = if is_encrypted { "rathole (Noise)" } else { "rathole" };
-        Ok(Self { name, ports, processes: ids(&children), _children: children, _pair: None })
+        Ok(Self { name, ports, processes: ids(&children), children, _pair: None })
     }
 
     /// bore: a client for each port.
@@ -88,7 +96,7 @@ impl Way {
         }
         comes_through(ports.http).await?;
         comes_through(ports.iperf).await?;
-        Ok(Self { name: "bore", ports, processes: ids(&children), _children: children, _pair: None })
+        Ok(Self { name: "bore", ports, processes: ids(&children), children, _pair: None })
     }
 }
 
