@@ -95,7 +95,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+        let io = Pin::new(&mut self.get_mut().io);
+        match slices {
+            // Which the system does faster; through TLS a small message is one record.
+            [slice] => io.poll_write(cx, slice),
+            _ => io.poll_write_vectored(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

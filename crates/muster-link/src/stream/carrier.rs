@@ -45,6 +45,8 @@ pub struct Carrier<S> {
     sent_of_output: usize,
     /// Only messages wait, and sending them was not tried: what comes next goes out with them.
     may_join: bool,
+    /// Nothing was written since `io` was last told to send everything.
+    is_flushed: bool,
     mask_seed: u64,
 }
 
@@ -53,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     pub fn new(io: S, side: Side, mask_seed: u64) -> Self {
         let parser = Parser::new(side);
         let (input, output) = (Vec::new(), Vec::new());
-        Self { io, side, parser, input, output, sent_of_output: 0, may_join: false, mask_seed }
+        Self { io, side, parser, input, output, sent_of_output: 0, may_join: false, is_flushed: true, mask_seed }
     }
 
     /// Sends a message.
@@ -172,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         if let Some(mask) = mask {
             apply_mask(&mut room[HEAD_BYTES_MAX..HEAD_BYTES_MAX + length], mask, 0);
         }
+        self.is_flushed = false;
         let frame = &room[begin..HEAD_BYTES_MAX + length];
         if self.may_join {
             self.output.extend_from_slice(frame);
@@ -197,8 +200,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         }
         if !self.output.is_empty() {
             (self.output, self.sent_of_output) = (Vec::new(), 0);
+            self.is_flushed = false;
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        // Asked at every turn of a stream, and mostly there is nothing to do.
+        if !self.is_flushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.is_flushed = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Receives what is there, as far as there is room: through TLS it comes by the record.
