@@ -4,10 +4,11 @@ use std::process::Stdio;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::ways::{comes_through, free_port};
+use super::ways::free_port;
 use crate::pair::PATIENCE;
 
 /// Its server, which swallows or sends.
@@ -27,9 +28,13 @@ impl Iperf {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let port = free_port().await?;
         let mut command = Command::new("iperf3");
-        command.args(["--server", "--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null());
-        let child = command.kill_on_drop(true).spawn().context("cannot start iperf3 (Debian has it as iperf3)")?;
-        comes_through(port).await?;
+        command.args(["--server", "--forceflush", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        let spawned = command.stdout(Stdio::piped()).kill_on_drop(true).spawn();
+        let mut child = spawned.context("cannot start iperf3 (Debian has it as iperf3)")?;
+        let mut said = BufReader::new(child.stdout.take().context("iperf3 has no output")?).lines();
+        // To connect would be a test to it, and it resets whoever comes before it has seen that end.
+        while !said.next_line().await?.context("iperf3 does not listen")?.starts_with("Server listening") {}
+        tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
         Ok(Self { port, _child: child })
     }
 }
@@ -50,7 +55,8 @@ pub(crate) async fn gbit(port: u16, streams: usize, direction: Direction, second
         // It serves one at a time, and notices late that the last one has gone. It then closes
         // without reading what the caller said, and the reset may overtake its answer.
         let error = told["error"].as_str().unwrap_or_default();
-        let is_reset = error.contains("control message: Connection reset");
+        let is_reset =
+            error.contains("control message: Connection reset") || error.contains("cookie to server: Connection reset");
         ensure!(is_reset || error.contains("busy"), "iperf3: {}", told["error"]);
         if is_reset {
             eprintln!("iperf3, tried again: {error}");

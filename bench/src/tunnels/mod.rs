@@ -130,10 +130,12 @@ pub(crate) async fn measure(muster: &Path, is_short: bool) -> anyhow::Result<Rep
             }
         }
         // In turns, so that what else the machine does burdens all alike.
-        for (way, found) in ways.iter().zip(&mut all) {
-            let figures = measured(way, effort.seconds).await?;
-            eprintln!("round {}: {:<16} {}", round + 1, way.name, figures.map(|it| format!("{it:9.2}")).join(" "));
-            found.rounds.push(figures);
+        for turn in 0..ways.len() {
+            let at = (round + turn) % ways.len();
+            let figures = measured(&ways[at], effort.seconds).await?;
+            let line = figures.map(|it| format!("{it:9.2}")).join(" ");
+            eprintln!("round {}: {:<16} {line}", round + 1, ways[at].name);
+            all[at].rounds.push(figures);
         }
         for way in ways {
             way.end().await?;

@@ -119,7 +119,6 @@ fn rathole_side(side: &str, control: (&str, u16), ports: (&str, Ports), key: (&s
 
 async fn install(tools: &Path, what: &str, options: &[&str]) -> anyhow::Result<()> {
     let (name, version) = what.split_once('@').context("a name and a version")?;
-    eprintln!("installing {what}");
     let mut cargo = Command::new("cargo");
     cargo.args(["install", "--quiet", name, "--version", version]).args(options).arg("--root").arg(tools);
     let installed = cargo.status().await.context("cargo")?;
