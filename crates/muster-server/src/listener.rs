@@ -17,10 +17,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use muster_link::stream::ReadAhead;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -32,6 +33,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A connection that was accepted: in the clear, or behind its handshake of TLS.
+pub(crate) type Accepted = Either<TcpStream, Box<TlsStream<ReadAhead<TcpStream>>>>;
 
 /// Serves connections until `stop`, then lets the requests that are under way end.
 pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
@@ -48,7 +52,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, route
                 let connection = Connection { builder: builder.clone(), peer, router: router.clone() };
                 let watcher = graceful.watcher();
                 match tls.clone() {
-                    None => drop(tokio::spawn(connection.serve(stream, watcher))),
+                    None => drop(tokio::spawn(connection.serve(Either::Left(stream), watcher))),
                     Some(tls) => drop(tokio::spawn(connection.serve_tls(tls, stream, watcher, stop.clone()))),
                 }
             }
@@ -72,14 +76,14 @@ impl Connection {
         match shaken {
             // Whoever looks whose a name is has seen it, and says nothing more.
             Some(Ok(Ok(stream))) if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) => {}
-            Some(Ok(Ok(stream))) => self.serve(stream, watcher).await,
+            Some(Ok(Ok(stream))) => self.serve(Either::Right(Box::new(stream)), watcher).await,
             Some(Ok(Err(error))) => tracing::debug!(%error, peer = %self.peer, "no TLS"),
             Some(Err(_)) => tracing::debug!(peer = %self.peer, "TLS took too long"),
             None => {}
         }
     }
 
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+    async fn serve(self, stream: Accepted, watcher: Watcher) {
         let Self { builder, peer, router } = self;
         let service = service_fn(move |request| answer(router.clone(), request, peer));
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();

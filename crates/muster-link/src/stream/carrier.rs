@@ -58,6 +58,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         Self { io, side, parser, input, output, sent_of_output: 0, may_join: false, is_flushed: true, mask_seed }
     }
 
+    /// With bytes of the other end that came together with the handshake.
+    #[must_use]
+    pub fn with_input(mut self, came: Vec<u8>) -> Self {
+        self.input = came;
+        self
+    }
+
     /// Sends a message.
     pub async fn send(&mut self, message: &StreamMessage) -> Result<(), CarrierError> {
         self.queue(message)?;
@@ -211,17 +218,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     }
 
     /// Receives what is there, as far as there is room: through TLS it comes by the record.
-    /// What fails, or ends, behind something that came, does so again.
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// What fails, or ends, behind something that came, does so again. Whether that was
+    /// everything, and the caller will be woken when more comes.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
         let mut before = 0;
         while buffer.filled().len() > before && buffer.remaining() > 0 {
             before = buffer.filled().len();
-            if !matches!(Pin::new(&mut self.io).poll_read(cx, buffer), Poll::Ready(Ok(()))) {
-                break;
+            match Pin::new(&mut self.io).poll_read(cx, buffer) {
+                Poll::Pending => return Poll::Ready(Ok(true)),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => break,
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(false))
     }
 
     /// Masks keep what others make the device send from being taken for a request by

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::StreamMessage;
@@ -100,19 +101,27 @@ struct IdleClock {
     limits: Limits,
     moved_at: Instant,
     sleep: Pin<Box<Sleep>>,
+    /// Whom the sleep wakes.
+    wakes: Option<Waker>,
 }
 
 impl IdleClock {
     fn new(limits: Limits) -> Self {
         let moved_at = Instant::now();
-        Self { limits, moved_at, sleep: Box::pin(sleep_until(moved_at + limits.idle.min(limits.half_closed))) }
+        let sleep = Box::pin(sleep_until(moved_at + limits.idle.min(limits.half_closed)));
+        Self { limits, moved_at, sleep, wakes: None }
     }
 
-    /// Whether the time is over. The sleep is set anew only when it has ended: what
-    /// moves must not cost a timer.
+    /// Whether the time is over. The sleep is set anew, and looked at, only when it has
+    /// ended: what moves must not cost a timer.
     fn poll(&mut self, cx: &mut Context<'_>, is_half_closed: bool) -> Poll<()> {
+        let will_wake = self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if will_wake && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
         let limit = if is_half_closed { self.limits.half_closed } else { self.limits.idle };
-        while self.sleep.as_mut().poll(cx).is_ready() {
+        // Without a budget, since "later" must mean here that the sleep will wake the stream.
+        while pin!(unconstrained(self.sleep.as_mut())).poll(cx).is_ready() {
             let until = self.moved_at + limit;
             if until <= Instant::now() {
                 return Poll::Ready(());
@@ -121,8 +130,20 @@ impl IdleClock {
             let look = Instant::now() + self.limits.half_closed.min(self.limits.idle);
             self.sleep.as_mut().reset(until.min(look));
         }
+        self.wakes = Some(cx.waker().clone());
         Poll::Pending
     }
+}
+
+/// What one direction did in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Did {
+    /// Nothing, and it will be woken when it can, or has ended.
+    Nothing,
+    /// Moved something, and there may be more.
+    Some,
+    /// Moved everything there was, and will be woken when there is more.
+    All,
 }
 
 struct Pump<'a, S, L> {
@@ -147,15 +168,23 @@ where
     L: AsyncRead + AsyncWrite + Unpin,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        let moved = CHUNK.with_borrow_mut(|chunk| {
-            for turn in 0..TURNS {
-                let has_sent = self.send(cx, chunk)?;
-                let has_received = self.receive(cx, chunk)?;
-                if !has_sent && !has_received {
-                    return Ok(turn);
+        let (has_moved, may_have_more) = CHUNK.with_borrow_mut(|chunk| {
+            let (mut sent, mut received, mut has_moved) = (Did::Some, Did::Some, false);
+            for _ in 0..TURNS {
+                // Who will be woken is not asked again: each question costs a lock.
+                if sent == Did::Some {
+                    sent = self.send(cx, chunk)?;
+                    has_moved |= sent != Did::Nothing;
+                }
+                if received == Did::Some {
+                    received = self.receive(cx, chunk)?;
+                    has_moved |= received != Did::Nothing;
+                }
+                if sent != Did::Some && received != Did::Some {
+                    return Ok((has_moved, false));
                 }
             }
-            Ok::<_, StreamError>(TURNS)
+            Ok::<_, StreamError>((has_moved, true))
         })?;
         // What was queued in the last turn, an end or an answer, must not wait for the next.
         let is_sent = self.carrier.poll_send(cx)?.is_ready();
@@ -165,28 +194,27 @@ where
             return Poll::Ready(Ok(()));
         }
         if let Some(clock) = &mut self.clock {
-            if moved > 0 {
+            if has_moved {
                 clock.moved_at = Instant::now();
             }
             if clock.poll(cx, self.has_ended || self.other_ended).is_ready() {
                 return Poll::Ready(Err(StreamError::Idle));
             }
         }
-        if moved == TURNS {
+        if may_have_more {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
-    /// From the connection to the carrier; whether something moved. While the carrier
-    /// takes nothing, nothing is read.
-    fn send(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<bool, StreamError> {
+    /// From the connection to the carrier. While the carrier takes nothing, nothing is read.
+    fn send(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<Did, StreamError> {
         if self.has_ended || self.carrier.poll_ready(cx)?.is_pending() {
-            return Ok(false);
+            return Ok(Did::Nothing);
         }
         let mut buffer = ReadBuf::new(&mut chunk[HEAD_BYTES_MAX..]);
         match Pin::new(&mut *self.local).poll_read(cx, &mut buffer) {
-            Poll::Pending => return Ok(false),
+            Poll::Pending => return Ok(Did::Nothing),
             Poll::Ready(read) => read.map_err(StreamError::Local)?,
         }
         let length = buffer.filled().len();
@@ -197,14 +225,13 @@ where
             self.carrier.send_data(cx, chunk, length)?;
             self.counts.sent.fetch_add(length as u64, Ordering::Relaxed);
         }
-        Ok(true)
+        Ok(Did::Some)
     }
 
-    /// From the carrier to the connection; whether something moved. While the connection
-    /// takes nothing, nothing is read.
-    fn receive(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<bool, StreamError> {
+    /// From the carrier to the connection. While the connection takes nothing, nothing is read.
+    fn receive(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<Did, StreamError> {
         if !self.write_waiting(cx)? {
-            return Ok(false);
+            return Ok(Did::Nothing);
         }
         if self.other_ended {
             return self.shut(cx, chunk);
@@ -212,18 +239,19 @@ where
         if !self.carrier.input.is_empty() {
             let mut input = std::mem::take(&mut self.carrier.input);
             self.take(cx, &mut input)?;
-            return Ok(true);
+            return Ok(Did::Some);
         }
         let mut buffer = ReadBuf::new(chunk);
-        match self.carrier.poll_receive(cx, &mut buffer) {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(read) => read?,
-        }
+        let is_everything = match self.carrier.poll_receive(cx, &mut buffer) {
+            Poll::Pending => return Ok(Did::Nothing),
+            Poll::Ready(received) => received?,
+        };
         if buffer.filled().is_empty() {
             return Err(CarrierError::Closed.into());
         }
         self.take(cx, buffer.filled_mut())?;
-        Ok(true)
+        let has_more = self.other_ended || !self.waiting.is_empty() || !self.carrier.input.is_empty();
+        Ok(if is_everything && !has_more { Did::All } else { Did::Some })
     }
 
     /// Writes what waits for the connection; whether nothing waits any more.
@@ -242,26 +270,26 @@ where
 
     /// Tells the connection that the other end has ended. From then on nothing may come
     /// over the carrier, but it may break.
-    fn shut(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<bool, StreamError> {
+    fn shut(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Result<Did, StreamError> {
         if !self.is_shut {
             match Pin::new(&mut *self.local).poll_shutdown(cx) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(Did::Nothing),
                 Poll::Ready(shut) => shut.map_err(StreamError::Local)?,
             }
             self.is_shut = true;
-            return Ok(true);
+            return Ok(Did::Some);
         }
         if self.has_ended || !self.carrier.input.is_empty() {
-            return Ok(false);
+            return Ok(Did::Nothing);
         }
         let mut buffer = ReadBuf::new(chunk);
         match self.carrier.poll_receive(cx, &mut buffer) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+            Poll::Pending => Ok(Did::Nothing),
+            Poll::Ready(Ok(_)) if !buffer.filled().is_empty() => {
                 self.carrier.input.extend_from_slice(buffer.filled());
-                Ok(false)
+                Ok(Did::Nothing)
             }
-            Poll::Ready(Ok(())) => Err(CarrierError::Closed.into()),
+            Poll::Ready(Ok(_)) => Err(CarrierError::Closed.into()),
             Poll::Ready(Err(error)) => Err(error.into()),
         }
     }

@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             let mut buffer = ReadBuf::new(&mut bytes);
             match self.0.poll_receive(cx, &mut buffer) {
                 Poll::Pending => break,
-                Poll::Ready(read) => read?,
+                Poll::Ready(read) => drop(read?),
             }
             if buffer.filled().is_empty() {
                 return Poll::Ready(Err(CarrierError::Closed));

@@ -13,13 +13,19 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use muster_link::stream::{Carrier, Side};
 use sha1::{Digest, Sha1};
 
 use super::ApiError;
 use crate::error::OpError;
+use crate::listener::Accepted;
 
 /// What RFC 6455 puts behind a client's key before it is hashed.
 const KEY_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// This end of a WebSocket whose handshake is done.
+pub type ServerCarrier = Carrier<Accepted>;
 
 /// A client's handshake, not answered yet.
 pub struct Handshake {
@@ -31,7 +37,7 @@ impl Handshake {
     /// The answer, and what the connection becomes behind it.
     pub fn accept(
         self,
-    ) -> Result<(Response, impl Future<Output = io::Result<TokioIo<Upgraded>>> + Send + 'static), OpError> {
+    ) -> Result<(Response, impl Future<Output = io::Result<ServerCarrier>> + Send + 'static), OpError> {
         let response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(CONNECTION, "upgrade")
@@ -39,9 +45,17 @@ impl Handshake {
             .header(SEC_WEBSOCKET_ACCEPT, self.accept)
             .body(Body::empty());
         let response = response.map_err(|error| OpError::Internal(error.to_string()))?;
-        let upgraded = async { self.upgrade.await.map(TokioIo::new).map_err(io::Error::other) };
+        let upgraded = async { carrier(self.upgrade.await.map_err(io::Error::other)?) };
         Ok((response, upgraded))
     }
+}
+
+/// Takes a connection out of the layers that HTTP has put around it, which would cost
+/// every byte behind the handshake a little.
+fn carrier(upgraded: Upgraded) -> io::Result<ServerCarrier> {
+    let parts = downcast::<TokioIo<Accepted>>(upgraded);
+    let parts = parts.map_err(|_| io::Error::other("a connection that this server did not accept"))?;
+    Ok(Carrier::new(parts.io.into_inner(), Side::Server, 0).with_input(parts.read_buf.into()))
 }
 
 impl<S: Sync> FromRequestParts<S> for Handshake {

@@ -7,17 +7,15 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::response::Response;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use muster_core::limits::CARRIER_TIMEOUT;
 use muster_core::token::Secret;
-use muster_link::stream::{Carrier, CarrierError, Side, StreamMessage};
+use muster_link::stream::{CarrierError, StreamMessage};
 use tokio::time::timeout;
 
 use crate::app::App;
 use crate::error::OpError;
+use crate::http::websocket::ServerCarrier;
 use crate::http::{ApiError, Handshake};
-use crate::remote::carriers::ServerCarrier;
 
 /// A carrier of streams.
 ///
@@ -55,8 +53,8 @@ pub async fn open(
 }
 
 /// The carrier, once the connection has changed its protocol and the device is ready.
-async fn begin(upgraded: impl Future<Output = io::Result<TokioIo<Upgraded>>>) -> Result<ServerCarrier, CarrierError> {
-    let mut carrier = Carrier::new(upgraded.await?, Side::Server, 0);
+async fn begin(upgraded: impl Future<Output = io::Result<ServerCarrier>>) -> Result<ServerCarrier, CarrierError> {
+    let mut carrier = upgraded.await?;
     match carrier.receive().await? {
         StreamMessage::Ready => Ok(carrier),
         _ => Err(CarrierError::OutOfPlace),

@@ -9,20 +9,18 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use muster_core::ids::RowId;
 use muster_core::limits::{
     CARRIER_TIMEOUT, CARRIERS_AT_ONCE_MAX, READY_CARRIER_IDLE, READY_CARRIERS_MAX, READY_CARRIERS_MIN,
 };
 use muster_core::token::Secret;
 use muster_link::ToDevice;
-use muster_link::stream::Carrier;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::http::websocket::ServerCarrier;
 
 /// Carriers that a device has been asked for and that have not come.
 const ASKED_MAX: usize = 4 * CARRIERS_AT_ONCE_MAX;
@@ -32,9 +30,6 @@ const ASK_AT_LEAST_PART: usize = 4;
 /// After this time a carrier that was asked for will not come: the secret in the message
 /// needs its way to the device, and the handshake one back.
 const ASKED_FOR_AT_MOST: Duration = CARRIER_TIMEOUT;
-
-/// A carrier, on this side.
-pub type ServerCarrier = Carrier<TokioIo<Upgraded>>;
 
 /// Names the control link that a carrier belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

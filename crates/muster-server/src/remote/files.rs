@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use muster_core::file_rules::FileRules;
 use muster_core::invalid::{Invalid, quoted};
 use muster_core::limits::{DEVICE_PATH_BYTES_MAX, FILE_SILENCE_MAX};
@@ -30,6 +28,7 @@ use super::streams::open_stream;
 use crate::access::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
+use crate::listener::Accepted;
 
 /// Bytes of a piece on its way to the caller.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -38,7 +37,7 @@ const PIECES_MAX: usize = 2;
 /// How long a device may take to end a stream that is over.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-type DeviceStream = ByteStream<TokioIo<Upgraded>>;
+type DeviceStream = ByteStream<Accepted>;
 
 /// A device that has answered.
 pub struct Exchange {

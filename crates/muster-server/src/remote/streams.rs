@@ -5,14 +5,12 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use muster_core::invalid::Invalid;
 use muster_core::limits::{CARRIER_TIMEOUT, STREAM_CONNECT_TIMEOUT};
 use muster_core::remote_session::{EndReason, SessionKind};
 use muster_core::tunnel::TargetHost;
 use muster_link::capability;
-use muster_link::stream::{ByteStream, Carrier, Side, StreamError, StreamMessage, pump};
+use muster_link::stream::{ByteStream, StreamError, StreamMessage, pump};
 use tokio::time::timeout;
 
 use super::carriers::Taken;
@@ -20,6 +18,7 @@ use super::sessions::{self, Held, SessionOrder};
 use crate::access::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result};
+use crate::http::websocket::ServerCarrier;
 
 /// Carriers that are tried when one turns out to be dead.
 const TRIES: usize = 3;
@@ -121,16 +120,12 @@ async fn answer(taken: &mut Taken, first: &StreamMessage) -> Option<Result<(), S
 }
 
 /// Carries the stream until both sides have ended, or it must end.
-pub async fn carry(
-    app: App,
-    connected: Connected,
-    upgraded: impl Future<Output = io::Result<TokioIo<Upgraded>>> + Send,
-) {
+pub async fn carry(app: App, connected: Connected, upgraded: impl Future<Output = io::Result<ServerCarrier>> + Send) {
     let Connected { held, taken } = connected;
     let Ok(Ok(caller)) = timeout(CARRIER_TIMEOUT, upgraded).await else {
         return held.finish(EndReason::CALLER_GONE).await;
     };
-    let mut caller = ByteStream::new(Carrier::new(caller, Side::Server, 0));
+    let mut caller = ByteStream::new(caller);
     let Taken { mut carrier, link, link_ends } = taken;
     let session = held.session();
     let pumped = pump(&mut carrier, &mut caller, &session.counts, Some(app.config.stream_limits));

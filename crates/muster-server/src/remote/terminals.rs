@@ -5,23 +5,23 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use muster_core::limits::{CARRIER_TIMEOUT, TERMINAL_CHARS_MAX, WATCHER_TIMEOUT};
 use muster_core::remote_session::{EndReason, SessionKind};
 use muster_link::capability;
-use muster_link::stream::{Carrier, Exit, Side, StreamMessage, Talk, TerminalSize, Turn};
+use muster_link::stream::{Exit, StreamMessage, Talk, TerminalSize, Turn};
 use muster_store::terminals::TerminalEnd;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::carriers::{ServerCarrier, Taken};
+use super::carriers::Taken;
 use super::recordings::{Opened, Progress, Recorder};
 use super::sessions::{self, Held, Session, SessionOrder};
 use super::streams::open_stream;
 use crate::access::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result};
+use crate::http::websocket::ServerCarrier;
+use crate::listener::Accepted;
 
 /// How long a caller may take to hear why its terminal ended.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -79,12 +79,12 @@ pub async fn begin(app: &App, permitted: &Permitted, order: &TerminalOrder) -> R
 }
 
 /// Serves the terminal until its shell has ended, or it must end.
-pub async fn carry(app: App, begun: Begun, upgraded: impl Future<Output = io::Result<TokioIo<Upgraded>>> + Send) {
+pub async fn carry(app: App, begun: Begun, upgraded: impl Future<Output = io::Result<ServerCarrier>> + Send) {
     let Begun { held, taken, mut recorder } = begun;
     let Ok(Ok(caller)) = timeout(CARRIER_TIMEOUT, upgraded).await else {
         return held.finish(EndReason::CALLER_GONE).await;
     };
-    let mut caller = Talk::new(Carrier::new(caller, Side::Server, 0));
+    let mut caller = Talk::new(caller);
     let Taken { carrier, link_ends, .. } = taken;
     let mut ends = Ends { caller: &mut caller, device: Talk::new(carrier), recorder: &mut recorder };
     let session = held.session();
@@ -113,7 +113,7 @@ pub async fn carry(app: App, begun: Begun, upgraded: impl Future<Output = io::Re
     held.finish(reason).await;
 }
 
-async fn farewell(caller: &mut Talk<TokioIo<Upgraded>>, told: &StreamMessage) -> Result<(), OpError> {
+async fn farewell(caller: &mut Talk<Accepted>, told: &StreamMessage) -> Result<(), OpError> {
     let gone = |error: muster_link::stream::CarrierError| OpError::Internal(error.to_string());
     caller.say(told).map_err(gone)?;
     caller.flush().await.map_err(gone)
@@ -121,8 +121,8 @@ async fn farewell(caller: &mut Talk<TokioIo<Upgraded>>, told: &StreamMessage) ->
 
 /// Both ends of a terminal.
 struct Ends<'a> {
-    caller: &'a mut Talk<TokioIo<Upgraded>>,
-    device: Talk<TokioIo<Upgraded>>,
+    caller: &'a mut Talk<Accepted>,
+    device: Talk<Accepted>,
     recorder: &'a mut Recorder,
 }
 
@@ -197,12 +197,12 @@ fn unrecorded(error: io::Error) -> EndReason {
 pub async fn show(
     app: App,
     opened: Opened,
-    upgraded: impl Future<Output = io::Result<TokioIo<Upgraded>>> + Send,
+    upgraded: impl Future<Output = io::Result<ServerCarrier>> + Send,
     may: impl Future<Output = ()> + Send,
 ) {
     let Ok(_room) = app.recordings.watchers.try_acquire() else { return };
     let Ok(Ok(watcher)) = timeout(CARRIER_TIMEOUT, upgraded).await else { return };
-    let mut watcher: Talk<TokioIo<Upgraded>> = Talk::new(ServerCarrier::new(watcher, Side::Server, 0));
+    let mut watcher = Talk::new(watcher);
     let told = tokio::select! {
         shown = follow(&mut watcher, opened) => if shown.is_some() { StreamMessage::End } else { return },
         () = may => StreamMessage::Failed { reason: "You may not watch this any more.".to_owned() },
@@ -211,7 +211,7 @@ pub async fn show(
 }
 
 /// Sends the recording to its end; nothing when the watcher has gone, or takes nothing.
-async fn follow(watcher: &mut Talk<TokioIo<Upgraded>>, opened: Opened) -> Option<()> {
+async fn follow(watcher: &mut Talk<Accepted>, opened: Opened) -> Option<()> {
     let Opened { mut file, mut growing, .. } = opened;
     let mut piece = vec![0; PIECE_BYTES];
     loop {

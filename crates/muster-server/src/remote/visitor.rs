@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use muster_core::limits::CARRIER_TIMEOUT;
-use muster_link::stream::{Local, StreamError, StreamMessage, pump};
+use muster_link::stream::{Limits, Local, StreamError, StreamMessage, pump};
 use tokio::net::TcpStream;
+use tokio::task::JoinError;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::carriers::Taken;
 use super::live::{LiveTunnel, Place};
 use crate::app::App;
+use crate::http::websocket::ServerCarrier;
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -22,31 +25,42 @@ enum Ended {
     Cut,
     #[error(transparent)]
     Stream(#[from] StreamError),
+    #[error("what moved its bytes failed: {0}")]
+    Broken(#[from] JoinError),
 }
 
 /// Carries a caller's connection to the device. It ends with the tunnel, with the link of
 /// the device, or when nothing has moved for too long; then it is reset.
 pub(super) async fn serve(app: App, tunnel: Arc<LiveTunnel>, stream: TcpStream, place: Place) {
-    let carried = async {
-        let mut local = Local::new(stream).map_err(StreamError::Local)?;
-        carry(&app, &tunnel, &mut local).await?;
-        local.over();
-        Ok(())
-    };
-    let ended = tunnel.cut.run_until_cancelled(carried).await.unwrap_or(Err(Ended::Cut));
-    if let Err(error) = ended {
+    let carried = tunnel.cut.run_until_cancelled(carry(&app, &tunnel, stream)).await;
+    if let Err(error) = carried.unwrap_or(Err(Ended::Cut)) {
         tracing::debug!(tunnel = tunnel.uuid, %error, "a connection ended early");
     }
     drop(place);
 }
 
-async fn carry(app: &App, tunnel: &LiveTunnel, local: &mut Local) -> Result<(), Ended> {
+async fn carry(app: &App, tunnel: &Arc<LiveTunnel>, stream: TcpStream) -> Result<(), Ended> {
+    let local = Local::new(stream).map_err(StreamError::Local)?;
     let taken = timeout(CARRIER_TIMEOUT, open(app, tunnel)).await.ok().flatten().ok_or(Ended::NoCarrier)?;
-    let Taken { mut carrier, link, link_ends } = taken;
-    let pumped = pump(&mut carrier, local, &tunnel.counts, Some(app.config.stream_limits));
-    link_ends.run_until_cancelled(pumped).await.ok_or(Ended::LinkGone)??;
-    app.carriers.give_back(link, carrier);
+    let Taken { carrier, link, link_ends } = taken;
+    // A task of its own, which is woken by its bytes alone: here every byte would be a look
+    // at who may cut it.
+    let moved = app.tunnels.tasks.spawn(move_all(carrier, local, Arc::clone(tunnel), app.config.stream_limits));
+    let moved = link_ends.run_until_cancelled(AbortOnDropHandle::new(moved)).await.ok_or(Ended::LinkGone)?;
+    app.carriers.give_back(link, moved??);
     Ok(())
+}
+
+/// Moves what there is until both sides have ended; then the carrier can serve another.
+async fn move_all(
+    mut carrier: ServerCarrier,
+    mut local: Local,
+    tunnel: Arc<LiveTunnel>,
+    limits: Limits,
+) -> Result<ServerCarrier, StreamError> {
+    pump(&mut carrier, &mut local, &tunnel.counts, Some(limits)).await?;
+    local.over();
+    Ok(carrier)
 }
 
 /// A carrier that will be told where to, together with the first bytes for it.

@@ -11,12 +11,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::app::{PATIENCE, TestApp, eventually};
 use crate::device::{Link, SimulatedDevice};
 
 on_both_engines!(
     a_carrier_serves_one_connection_after_the_other,
+    what_comes_with_the_handshake_is_heard,
     a_secret_is_good_once_and_with_its_link_only,
     who_may_not_come_in_is_reset_and_noted,
     whoever_loses_a_right_loses_the_tunnel,
@@ -121,6 +123,31 @@ async fn a_carrier_serves_one_connection_after_the_other(app: &TestApp) {
             assert_eq!(heard(&mut carrier).await, StreamMessage::Open { host: String::new(), port: 22 });
         }
     }
+}
+
+async fn what_comes_with_the_handshake_is_heard(app: &TestApp) {
+    let device = SimulatedDevice::enroll(app, "device").await;
+    let mut open = Open::on(app, &device).await;
+    let _visitor = open.visit().await;
+    let mut stream = TcpStream::connect(app.address()).await.unwrap();
+    let key = generate_key();
+    let secret = open.link.carrier_secret().await;
+    let head = format!(
+        "GET {STREAM_PATH} HTTP/1.1\r\nhost: muster\r\nauthorization: Bearer {}\r\nconnection: upgrade\r\n\
+         upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n",
+        secret.expose()
+    );
+    // A text, masked with zeros.
+    let ready = serde_json::to_vec(&StreamMessage::Ready).unwrap();
+    let frame_head = [0x81, 0x80 | u8::try_from(ready.len()).unwrap(), 0, 0, 0, 0];
+    stream.write_all(&[head.as_bytes(), &frame_head, &ready].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
+    let mut carrier = Carrier::new(stream, Side::Client, 1);
+    assert_eq!(heard(&mut carrier).await, StreamMessage::Open { host: String::new(), port: 22 });
 }
 
 async fn a_secret_is_good_once_and_with_its_link_only(app: &TestApp) {
