@@ -32,7 +32,7 @@ struct Effort {
 }
 
 const SHORT: Effort = Effort { rounds: 1, seconds: 1, idle: 50 };
-const LONG: Effort = Effort { rounds: 5, seconds: 2, idle: 2_000 };
+const LONG: Effort = Effort { rounds: 11, seconds: 2, idle: 2_000 };
 
 /// What is measured of each way, round by round.
 #[derive(Clone, Copy, PartialEq, Eq)]
