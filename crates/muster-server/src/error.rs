@@ -106,6 +106,9 @@ pub enum OpError {
     /// The database cannot be reached at the moment.
     #[error("the server cannot reach its database; try again")]
     Unavailable,
+    /// The database went away while the change was made.
+    #[error("the database did not say whether it made the change; look before you try again")]
+    Unconfirmed,
     /// A fault of the server.
     #[error("internal error")]
     Internal(String),
@@ -207,6 +210,10 @@ impl From<StoreError> for OpError {
             error if error.is_unavailable() => {
                 tracing::warn!(%error, "the database cannot be reached");
                 Self::Unavailable
+            }
+            StoreError::Unconfirmed(error) => {
+                tracing::warn!(%error, "the database went away during a commit");
+                Self::Unconfirmed
             }
             error => Self::Internal(error.to_string()),
         }

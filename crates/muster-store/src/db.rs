@@ -193,7 +193,9 @@ impl Store {
         let outcome = work(tx.clone()).await;
         let conn = Arc::into_inner(tx).map(|tx| tx.conn);
         match (outcome, conn) {
-            (Ok(done), Some(conn)) => conn.commit().await.map(|()| done).map_err(|error| E::from(error.into())),
+            (Ok(done), Some(conn)) => {
+                conn.commit().await.map(|()| done).map_err(|error| E::from(StoreError::of_commit(error)))
+            }
             (Ok(_), None) => Err(StoreError::from(sea_orm::DbErr::Custom(HANDLE_KEPT.to_owned())).into()),
             (Err(error), Some(conn)) => {
                 // Now, not when the pool next looks at the connection: others may wait for its locks.

@@ -11,6 +11,9 @@ pub enum StoreError {
     /// The database refused or could not be reached. Nothing was changed.
     #[error("the database: {0}")]
     Database(#[from] DbErr),
+    /// The database went away while it committed: all of it was changed, or nothing, and nobody knows which.
+    #[error("the database did not say whether it made the change: {0}")]
+    Unconfirmed(DbErr),
     /// A row holds what this version cannot read.
     #[error("a row of {table} cannot be read: {problem}")]
     Corrupt {
@@ -29,6 +32,11 @@ const CONFLICT_TRIES_MAX: u32 = 20;
 const COLLISION_TRIES_MAX: u32 = 4;
 
 impl StoreError {
+    /// What a commit that ended with `error` means.
+    pub(crate) fn of_commit(error: DbErr) -> Self {
+        if sqlx_error(&error).is_some_and(is_gone) { Self::Unconfirmed(error) } else { Self::Database(error) }
+    }
+
     /// The same error; a refusal names what it refuses as standing below `outer`.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
@@ -52,24 +60,22 @@ impl StoreError {
     }
 
     /// Whether the database could not be reached at all, is shutting down, or has no room
-    /// or no time left: the same request may succeed later.
+    /// or no time left: the same request may succeed later, and has changed nothing so far.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Database(DbErr::Conn(_) | DbErr::ConnectionAcquire(_)) => true,
-            Self::Database(DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) => {
-                is_unreachable(error)
-            }
+            Self::Database(error) => sqlx_error(error).is_some_and(|error| is_gone(error) || is_exhausted(error)),
             _ => false,
         }
     }
 }
 
-fn is_unreachable(error: &sqlx::Error) -> bool {
+/// The connection has ended, or there was none.
+fn is_gone(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            let is_of_class = |class: &&str| code.starts_with(class);
-            UNAVAILABLE_CLASSES.iter().any(is_of_class) || UNAVAILABLE_CODES.contains(&&*code)
-        }),
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| GONE_CLASSES.iter().any(|class| code.starts_with(class)))
+        }
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::PoolTimedOut
@@ -79,6 +85,12 @@ fn is_unreachable(error: &sqlx::Error) -> bool {
     }
 }
 
+/// There was no room or no time left; what was asked for is undone.
+fn is_exhausted(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code.starts_with(EXHAUSTED_CLASS) || EXHAUSTED_CODES.contains(&&*code))
+}
+
 /// A row of the same moment was deleted that this one refers to.
 const POSTGRES_FOREIGN_KEY: &str = "23503";
 
@@ -86,15 +98,22 @@ const POSTGRES_FOREIGN_KEY: &str = "23503";
 /// is old. SQLite's plain "busy" is not here: it comes after a long wait already.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "517"];
 
-/// PostgreSQL: connection lost, out of resources, shutting down.
-const UNAVAILABLE_CLASSES: [&str; 3] = ["08", "53", "57P"];
+/// PostgreSQL: connection lost, shutting down.
+const GONE_CLASSES: [&str; 2] = ["08", "57P"];
+
+/// PostgreSQL: out of resources.
+const EXHAUSTED_CLASS: &str = "53";
 
 /// PostgreSQL: still in conflict after every try. SQLite: busy, disk full.
-const UNAVAILABLE_CODES: [&str; 4] = ["40001", "40P01", "5", "13"];
+const EXHAUSTED_CODES: [&str; 4] = ["40001", "40P01", "5", "13"];
+
+fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => Some(inner),
+        _ => None,
+    }
+}
 
 fn sql_code(error: &DbErr) -> Option<String> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error else {
-        return None;
-    };
-    inner.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+    sqlx_error(error)?.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }

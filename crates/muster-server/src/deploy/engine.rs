@@ -16,6 +16,7 @@ use muster_store::{Store, StoreError, Tx};
 use super::artifacts::{self, Needed};
 use super::rollouts;
 use crate::app::App;
+use crate::link::dispatch::{self, Over};
 use crate::periodic::every;
 use crate::remote::command_runs;
 
@@ -127,21 +128,25 @@ struct Order {
 /// there as well: what could not be read must not be marked.
 async fn take_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(Vec<Due>, Orders), StoreError> {
     let server_id = app.server_id.as_str();
-    app.store
-        .write(|tx| async move {
-            let due = tx.due(server_id, device_ids, BATCH_MAX).await?;
-            let mut orders = Orders::new();
-            for Due { deployment_id, .. } in &due {
-                if !orders.contains_key(deployment_id)
-                    && let Some(order) = order(app, &tx, *deployment_id).await?
-                {
-                    orders.insert(*deployment_id, order);
-                }
+    let over = |(due, _): &(Vec<Due>, Orders)| due.iter().map(over).collect();
+    let taken = dispatch::mark_sent(app, over, |tx| async move {
+        let due = tx.due(server_id, device_ids, BATCH_MAX).await?;
+        let mut orders = Orders::new();
+        for Due { deployment_id, .. } in &due {
+            if !orders.contains_key(deployment_id)
+                && let Some(order) = order(app, &tx, *deployment_id).await?
+            {
+                orders.insert(*deployment_id, order);
             }
-            tx.mark_sent(&due).await?;
-            Ok((due, orders))
-        })
-        .await
+        }
+        tx.mark_sent(&due).await?;
+        Ok((due, orders))
+    });
+    taken.await
+}
+
+fn over(due: &Due) -> Over {
+    Over { device_id: due.device_id, epoch: due.link_epoch }
 }
 
 /// What a deployment tells its devices; `None` for one that nobody can read. Its

@@ -99,7 +99,7 @@ impl ApiError {
                 OpError::ParametersChanged => StatusCode::MOVED_PERMANENTLY,
                 OpError::TooLarge { .. } | OpError::TagQuota { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 OpError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-                OpError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                OpError::Unavailable | OpError::Unconfirmed => StatusCode::SERVICE_UNAVAILABLE,
                 OpError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
         }
@@ -135,6 +135,7 @@ impl ApiError {
                 OpError::TagQuota { .. } => "tag_quota",
                 OpError::RateLimited(_) => "rate_limited",
                 OpError::Unavailable => "unavailable",
+                OpError::Unconfirmed => "unconfirmed",
                 OpError::Internal(_) => "internal",
             },
         }

@@ -22,6 +22,7 @@ use crate::access::Permitted;
 use crate::app::App;
 use crate::error::{OpError, Result, WorkError};
 use crate::fleet::tags::in_filter;
+use crate::link::dispatch::{self, Over};
 
 /// Devices of one transaction.
 const BATCH_MAX: u64 = 500;
@@ -172,12 +173,13 @@ pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), Sto
         if app.store.read().due_commands(server_id, device_ids, 1).await?.is_empty() {
             return Ok(());
         }
-        let work = app.store.write(|tx| async move {
+        let over = |(due, _): &(Vec<DueCommand>, _)| due.iter().map(over).collect();
+        let marked = dispatch::mark_sent(app, over, |tx| async move {
             let due = tx.due_commands(server_id, device_ids, BATCH_MAX).await?;
             let told = mark(&tx, &due).await?;
-            Ok::<_, StoreError>((due, told))
+            Ok((due, told))
         });
-        let (due, told) = work.await?;
+        let (due, told) = marked.await?;
         for due in due.iter().filter(|due| is_able(due)) {
             if let Some(told) = told.get(&due.run_id) {
                 app.links.send(due.device_id, due.link_epoch, message(due, told, app.clock().now()));
@@ -187,6 +189,10 @@ pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), Sto
             return Ok(());
         }
     }
+}
+
+fn over(due: &DueCommand) -> Over {
+    Over { device_id: due.device_id, epoch: due.link_epoch }
 }
 
 /// Marks what is due as sent, in the transaction that finds it, and ends it on devices that

@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::artifactory::wire::download_uri;
 use crate::artifacts::grants;
 use crate::error::{OpError, Result, WorkError};
+use crate::link::dispatch::{self, Over};
 
 /// Instructions of one transaction.
 const BATCH_MAX: u64 = 500;
@@ -77,15 +78,20 @@ pub async fn send_due(app: &App, device_ids: Option<&[RowId]>) -> Result<(), Sto
         if app.store.read().due_file_requests(server_id, device_ids, 1).await?.is_empty() {
             return Ok(());
         }
-        let work = app.store.write(|tx| async move {
+        let over = |due: &Vec<DueFileRequest>| due.iter().map(over).collect();
+        let marked = dispatch::mark_sent(app, over, |tx| async move {
             let due = tx.due_file_requests(server_id, device_ids, BATCH_MAX).await?;
             tx.mark_file_requests_sent(&due).await?;
-            Ok::<_, StoreError>(due)
+            Ok(due)
         });
-        for due in work.await? {
+        for due in marked.await? {
             app.links.send(due.device_id, due.link_epoch, message(app, &due));
         }
     }
+}
+
+fn over(due: &DueFileRequest) -> Over {
+    Over { device_id: due.device_id, epoch: due.link_epoch }
 }
 
 fn message(app: &App, due: &DueFileRequest) -> ToDevice {

@@ -162,7 +162,7 @@ fn told(error: &ApiError) -> (StatusCode, &'static str, String) {
                 (StatusCode::PAYLOAD_TOO_LARGE, "TagExceptions.LimitExceeded", message)
             }
             OpError::RateLimited(_) => other("TooManyRequests"),
-            OpError::Unavailable => other("ServiceUnavailable"),
+            OpError::Unavailable | OpError::Unconfirmed => other("ServiceUnavailable"),
             OpError::Internal(_) => {
                 let message = "We encountered an internal error. Please try again.".to_owned();
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)

@@ -57,7 +57,7 @@ impl SocketBearer {
                 Err(error) => Err(error),
             };
             // A database that is away for a moment takes nobody's right.
-            if !matches!(may, Ok(()) | Err(OpError::Internal(_) | OpError::Unavailable)) {
+            if !matches!(may, Ok(()) | Err(OpError::Internal(_) | OpError::Unavailable | OpError::Unconfirmed)) {
                 return;
             }
         }

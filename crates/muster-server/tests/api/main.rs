@@ -70,6 +70,7 @@ mod groups;
 mod limits;
 mod links;
 mod logins;
+mod lost_answers;
 mod openapi;
 mod pages;
 mod pairing_tokens;
