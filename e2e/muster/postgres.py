@@ -1,12 +1,10 @@
 """A PostgreSQL of the tests' own."""
 
 import itertools
-import signal
 import subprocess
 
 from .binaries import E2E_DIR
 from .process import STOP_SECONDS, run
-from .waiting import eventually
 
 SCRIPT = E2E_DIR / "private-postgres"
 
@@ -40,16 +38,10 @@ class PrivatePostgres:
 
     def restart(self):
         """Ends it as a crash would, and starts it again, on the same port and data."""
-        begun = self._begun()
-        self.child.send_signal(signal.SIGUSR1)
-        eventually(lambda: self._begun() not in (None, begun), what="a PostgreSQL that has started again")
-
-    def _begun(self):
-        """When its present process began; `None` while it does not answer."""
-        try:
-            return self.sql("postgres", "select pg_postmaster_start_time()")
-        except RuntimeError:
-            return None
+        self.child.stdin.write("restart\n")
+        self.child.stdin.flush()
+        if self.child.stdout.readline() != "restarted\n":
+            raise RuntimeError(f"{SCRIPT} ended with {self.child.wait()}; it says why on standard error")
 
     def stop(self):
         self.child.stdin.close()
