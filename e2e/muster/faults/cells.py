@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 90
 GATE = "gate"
 # Not held anywhere: broken at some moment of the whole run.
 ANYWHERE = "anywhere"
-ANYWHERE_BREAKAGES = ("kill -9 agent and its steps", "kill -9 agent", "kill -9 server")
+ANYWHERE_BREAKAGES = ("kill -9 agent and its steps", "kill -9 agent", "kill -9 server", "PostgreSQL restarted")
 # How often the fault strikes, and how far apart: a run that nothing disturbs takes about 0.1 s.
 STRIKES = 3
 STRIKE_SECONDS_MAX = 0.12
